@@ -1,0 +1,113 @@
+"""Joints -> OpenPose's coloured sticks, drawn by controlnet-aux's own function."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+NUM_JOINTS = 18
+# controlnet-aux's sticks are 8 px wide whatever the canvas; pose ControlNets know them on pictures of about
+# 512 px. On a 128 px frame they would hide the figure, so small frames are drawn larger (3x at 128) and
+# averaged down.
+_CANVAS_SIDE = 384
+_PRIVATE_PACKAGE = "_lookdev_controlnet_aux"
+
+
+class FigureJoints(Protocol):
+    """One figure of `pipeline.shot`'s FrameJoints: only its points are read."""
+
+    @property
+    def points(self) -> npt.NDArray[np.float32]:  # [18, 3] x, y in pixels, visibility
+        ...
+
+
+def pose_map(
+    joints: Sequence[Sequence[FigureJoints]],
+    height: int,
+    width: int,
+) -> npt.NDArray[np.uint8]:
+    """Draw every frame's figures, black behind them.
+
+    `joints` holds one sequence of figures per frame (what `pipeline.shot.read_joints` returns); `height` and
+    `width` are the frame's, in pixels. Returns uint8 RGB [T, H, W, 3]. See `pose_map_points` for what is
+    drawn.
+    """
+    out = np.zeros((len(joints), height, width, 3), np.uint8)
+    for frame, figures in zip(out, joints, strict=True):
+        points = np.array([figure.points for figure in figures], np.float32).reshape(-1, NUM_JOINTS, 3)
+        frame[:] = pose_map_points(points, height, width)
+    return out
+
+
+def pose_map_points(
+    points: npt.NDArray[np.float32],  # [P, 18, 3]
+    height: int,
+    width: int,
+) -> npt.NDArray[np.uint8]:
+    """Draw one frame's figures.
+
+    `points` is float [P, 18, 3]: x right, y down in pixels of the frame (pixel centres at integers), v = 2
+    seen, 1 hidden, 0 absent, in COCO-18 order. Absent joints and their sticks are left out; hidden ones are
+    drawn, as a detector would guess them. Later figures are drawn over earlier ones. Returns uint8 RGB [H, W,
+    3]. Raises ValueError for a wrong shape or a drawn joint that is not finite.
+    """
+    if points.ndim != 3 or points.shape[1:] != (NUM_JOINTS, 3):
+        raise ValueError(f"pose_map_points: points must be [P, {NUM_JOINTS}, 3], got shape {points.shape}")
+    if not np.isfinite(points[points[..., 2] > 0]).all():
+        raise ValueError("pose_map_points: a joint with v > 0 is not finite")
+    import cv2
+
+    scale = max(1, round(_CANVAS_SIDE / min(height, width)))
+    canvas = np.zeros((height * scale, width * scale, 3), np.uint8)
+    draw, keypoint = _drawing().draw, _drawing().keypoint
+    size = np.array([width, height], np.float64)
+    for figure in points:
+        unit = (
+            figure[:, :2].astype(np.float64) + 0.5
+        ) / size  # a pixel's centre lies half a pixel from its edge
+        draw(
+            canvas, [keypoint(x, y) if v > 0 else None for (x, y), v in zip(unit, figure[:, 2], strict=True)]
+        )
+    if scale == 1:
+        return canvas
+    return np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class _Drawing(NamedTuple):
+    draw: Callable[[npt.NDArray[np.uint8], list[Any]], object]  # draws into the canvas
+    keypoint: Callable[[float, float], Any]
+
+
+@cache
+def _drawing() -> _Drawing:
+    """controlnet-aux's `draw_bodypose`, without `controlnet_aux/__init__`.
+
+    That file imports every detector (timm, mediapipe and their warnings; 4 s). The package's folder is
+    mounted under a private name instead, so that only `open_pose.util` and what it imports run, and a real
+    `import controlnet_aux` elsewhere stays untouched.
+    """
+    spec = importlib.util.find_spec("controlnet_aux")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            "controlnet_aux is not installed; it draws the pose maps: pip install controlnet-aux"
+        )
+    root = next(iter(spec.submodule_search_locations))
+    for name, folder in ((_PRIVATE_PACKAGE, root), (f"{_PRIVATE_PACKAGE}.open_pose", f"{root}/open_pose")):
+        package = types.ModuleType(name)
+        package.__path__ = [folder]
+        sys.modules[name] = package
+    with warnings.catch_warnings():
+        # body.py, which util.py imports for its Keypoint, takes scipy's gaussian_filter from a deprecated
+        # path
+        warnings.filterwarnings("ignore", message=".*scipy.ndimage", category=DeprecationWarning)
+        util = importlib.import_module(f"{_PRIVATE_PACKAGE}.open_pose.util")
+    return _Drawing(draw=util.draw_bodypose, keypoint=util.Keypoint)
