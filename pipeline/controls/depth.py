@@ -47,6 +47,6 @@ def _check_positive(depth: npt.NDArray[np.float32]) -> None:
     t, y, x = (int(i) for i in np.argwhere(wrong)[0])
     raise ShotError(
         f"depth pass: frame {t} of the window has {depth[t, y, x]} at (x={x}, y={y}), "
-        f"{int(wrong.sum())} such values in all; expected metres > 0, or inf where nothing was hit: export
-        linear eye depth"
+        f"{int(wrong.sum())} such values in all; expected metres > 0, or inf where nothing was hit: "
+        "export linear eye depth"
     )

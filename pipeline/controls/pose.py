@@ -91,7 +91,7 @@ class _Drawing(NamedTuple):
 def _drawing() -> _Drawing:
     """controlnet-aux's `draw_bodypose`, without `controlnet_aux/__init__`.
 
-    That file imports every detector (timm, mediapipe and their warnings; 4 s). The package's folder is
+    That file imports every detector (timm, mediapipe and their warnings: 4 s). The package's folder is
     mounted under a private name instead, so that only `open_pose.util` and what it imports run, and a real
     `import controlnet_aux` elsewhere stays untouched.
     """
@@ -106,8 +106,7 @@ def _drawing() -> _Drawing:
         package.__path__ = [folder]
         sys.modules[name] = package
     with warnings.catch_warnings():
-        # body.py, which util.py imports for its Keypoint, takes scipy's gaussian_filter from a deprecated
-        # path
+        # body.py, which util.py imports for its Keypoint, uses a deprecated path of scipy.ndimage
         warnings.filterwarnings("ignore", message=".*scipy.ndimage", category=DeprecationWarning)
         util = importlib.import_module(f"{_PRIVATE_PACKAGE}.open_pose.util")
     return _Drawing(draw=util.draw_bodypose, keypoint=util.Keypoint)
