@@ -1,0 +1,69 @@
+"""Files appear whole or not at all, and a failed write is one clear line.
+
+Everything that lookdev writes goes through `whole_file` (or `write_bytes`): the bytes go to a hidden
+neighbour that is renamed when complete, so a kill or a full disk leaves the old file or the new one, never half
+of either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import OutputError
+
+PARTIAL = ".partial"  # the mark of an unfinished neighbour; safe to delete when nothing is running
+
+
+def partial_path(path: Path) -> Path:
+    """The hidden neighbour that stands in for `path` while it is written; it keeps the suffix."""
+    return path.with_name(f".{path.stem}{PARTIAL}{path.suffix}")
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The one line for an operating-system error met while writing `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"{path}: the disk is full; free some space or choose another output folder")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"{path}: no permission to write there; choose another output folder")
+    reason = error.strerror or str(error)
+    return OutputError(f"{path}: cannot be written ({reason}); check the output folder")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn any OSError raised inside into the OutputError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a neighbour of `path` to write; it becomes `path` on success and vanishes on any failure.
+
+    Missing parent folders are made. Raises OutputError when the system refuses (full disk, no permission).
+    """
+    partial = partial_path(path)
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` whole or not at all. Raises OutputError."""
+    with whole_file(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 `text` to `path` whole or not at all. Raises OutputError."""
+    write_bytes(path, text.encode("utf-8"))
