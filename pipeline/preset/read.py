@@ -41,8 +41,8 @@ def find_preset(name_or_path: str | Path) -> Path:
 def load_preset(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Preset:
     """Read and check one preset; `overrides` are "key=value" or "section.key=value" as given to `--set`.
 
-    LoRA paths come back absolute (relative ones count from the preset's folder). The prompt templates are tried
-    once with the preset's own variables, so that an unknown variable fails here. Raises PresetError, one line.
+    LoRA paths come back absolute (relative ones count from the preset's folder). The prompt templates are
+    tried once, so that an unknown variable fails here. Raises PresetError, one line.
     """
     path = find_preset(name_or_path)
     data = _parse(path)

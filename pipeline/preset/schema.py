@@ -1,7 +1,8 @@
 """What a preset file may say: strict, frozen, every key known.
 
-Values are taken as written (strict types: `steps = "8"` is an error) and checked against the ranges here. What
-depends on the shot or on the model (legal control kinds, sizes, passes that exist) is checked in `pipeline.plan`.
+Values are taken as written (strict types: `steps = "8"` is an error) and checked against the ranges here.
+What depends on the shot or on the model (control kinds, sizes, passes that exist) is checked in
+`pipeline.plan`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _Strict(BaseModel):
 
 
 class Control(_Strict):
-    """One ControlNet: `kind` as the model family names it ("depth", "pose"), on in [start, end] of the steps."""
+    """One ControlNet: `kind` as the family names it ("depth", "pose"), on in [start, end] of the steps."""
 
     kind: str
     weight: Annotated[float, Field(ge=0.0, le=4.0)] = 1.0
@@ -86,7 +87,7 @@ class Output(_Strict):
 
 
 class Preset(_Strict):
-    """One look for one shot. `size` is (width, height) in pixels; absent: the shot's aspect at the model's size."""
+    """One look for one shot. `size` is (width, height); absent: the shot's aspect at the model's size."""
 
     model: Annotated[str, Field(min_length=1)] = "mini"
     prompt: Annotated[str, Field(min_length=1)]
