@@ -1,0 +1,151 @@
+"""A dataset folder: what is read, and every fault as one line that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DatasetError
+from pipeline.image import write_png
+from training.dataset import check_captions, load_dataset
+
+TOML = """
+name = "iris"
+[[concept]]
+trigger = "irisbot"
+class = "woman"
+kind = "character"
+invariant = ["steel skull"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images: 0001 and 0002 of 32x32, 0003 of 64 high and 96 wide; depth for all."""
+    rng = np.random.default_rng(0)
+    for number, shape in enumerate(((32, 32), (32, 32), (64, 96)), start=1):
+        for kind in ("images", "depth"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            write_png(tmp_path / kind / f"000{number}.png", rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+        (tmp_path / "images" / f"000{number}.txt").write_text(f"irisbot woman, view {number}\n")
+    (tmp_path / "dataset.toml").write_text(TOML, encoding="utf-8")
+    return tmp_path
+
+
+def load(folder: Path) -> object:
+    return load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth", "pose"))
+
+
+def test_reads_images_captions_and_the_controls_that_are_there(folder: Path) -> None:
+    dataset = load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth", "pose"))
+    assert [example.path.name for example in dataset.examples] == ["0001.png", "0002.png", "0003.png"]
+    assert [example.caption for example in dataset.examples] == [
+        f"irisbot woman, view {n}" for n in (1, 2, 3)
+    ]
+    assert dataset.control_kinds == ("depth",)
+    assert all(example.image.shape == (32, 32, 3) for example in dataset.examples)
+
+
+def test_a_larger_image_and_its_control_are_cut_to_the_same_centred_square(folder: Path) -> None:
+    # A 64x96 picture of vertical bands: its centred square is columns 16..79, halved: 16 bands of 2 pixels.
+    bands = np.repeat(np.arange(24, dtype=np.uint8) * 10, 4)
+    picture = np.broadcast_to(bands[None, :, None], (64, 96, 3)).copy()
+    for kind in ("images", "depth"):
+        write_png(folder / kind / "0003.png", picture)
+    dataset = load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth",))
+    expected = np.repeat(np.arange(4, 20, dtype=np.uint8) * 10, 2)
+    np.testing.assert_array_equal(dataset.examples[2].image[5, :, 0], expected)
+    np.testing.assert_array_equal(dataset.examples[2].image, dataset.examples[2].controls["depth"])
+
+
+def test_controls_can_be_turned_off(folder: Path) -> None:
+    (folder / "dataset.toml").write_text(TOML + "controls = []\n", encoding="utf-8")
+    assert load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth",)).control_kinds == ()
+
+
+def test_the_digest_follows_pixels_captions_and_settings(folder: Path) -> None:
+    def digest() -> str:
+        return load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth",)).digest()
+
+    seen = [digest()]
+    assert digest() == seen[0]
+    (folder / "images" / "0001.txt").write_text("irisbot woman, seen anew")
+    seen.append(digest())
+    write_png(folder / "depth" / "0002.png", np.zeros((32, 32, 3), np.uint8))
+    seen.append(digest())
+    (folder / "dataset.toml").write_text(TOML + "[train]\nlr = 0.5\n", encoding="utf-8")
+    seen.append(digest())
+    assert len(set(seen)) == 4
+
+
+def remove_images(folder: Path) -> None:
+    for path in (folder / "images").iterdir():
+        path.unlink()
+
+
+def remove_folder(folder: Path) -> None:
+    remove_images(folder)
+    (folder / "images").rmdir()
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "images" / "0002.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def caption(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "images" / "0002.txt").write_text(text, encoding="utf-8")
+
+
+def setting(line: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "dataset.toml").write_text(TOML + line, encoding="utf-8")
+
+
+def shrink(kind: str) -> Callable[[Path], object]:
+    return lambda folder: write_png(folder / kind / "0002.png", np.zeros((16, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (remove_images, r"concept\[1\]\.images: no images in .*images; expected files ending in \.png"),
+        (remove_folder, r"concept\[1\]\.images: no folder .*images; put the training images there"),
+        (lambda f: (f / "images/0002.txt").unlink(), r"0002\.png: no caption; write 0002\.txt beside it"),
+        (lambda f: (f / "images/0009.txt").write_text("irisbot"), r"0009\.txt: a caption without an image"),
+        (truncate, r"0002\.png: the file is cut short"),
+        (lambda f: (f / "images/0002.png").write_text("hello"), r"0002\.png: not a readable image"),
+        (caption("a woman, view 2"), r"0002\.txt: the trigger 'irisbot' is not in the caption; add it"),
+        (caption(" \n"), r"0002\.txt: empty caption"),
+        (caption("irisbot with a steel skull"), r"0002\.txt: the caption names the invariant 'steel skull'"),
+        (shrink("images"), r"0002\.png: 32x16 pixels, the model trains at 32x32; use a larger image"),
+        (shrink("depth"), r"depth/0002\.png: 32x16 pixels, but 0002\.png has 32x32"),
+        (lambda f: (f / "depth/0002.png").unlink(), r"depth/0002\.png: missing; 0002\.png needs its control"),
+        (setting('controls = ["pose"]\n'), r"concept\[1\]\.controls: no folder .*pose; add it"),
+        (setting('controls = ["edges"]\n'), r"the model has no 'edges' control; it has: depth, pose"),
+        (lambda f: (f / "images/0002.jpg").write_bytes(b""), r"0002\.png: 0002\.jpg has the same stem"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_the_file(
+    folder: Path, spoil: Callable[[Path], object], expected: str
+) -> None:
+    spoil(folder)
+    with pytest.raises(DatasetError, match=expected) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_faults_are_counted(folder: Path) -> None:
+    for path in (folder / "images").glob("*.txt"):
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"0001\.png: no caption.*\(and 2 more like it\)"):
+        load(folder)
+
+
+def test_captions_longer_than_the_context_are_refused(folder: Path) -> None:
+    dataset = load_dataset(folder / "dataset.toml", size=32, control_kinds=())
+    check_captions(dataset, count_tokens=lambda text: len(text.split()), max_tokens=4)
+    with pytest.raises(DatasetError, match=r"0001\.txt: 4 tokens, the text encoder reads 3; shorten"):
+        check_captions(dataset, count_tokens=lambda text: len(text.split()), max_tokens=3)

@@ -1,0 +1,75 @@
+"""Every mistake in a dataset file is one line that names file, section and key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DatasetError
+from training.schema import read_dataset_file
+
+GOOD = """
+name = "iris"
+[[concept]]
+trigger = "irisbot"
+class = "woman"
+kind = "character"
+invariant = ["steel skull"]
+[train]
+steps = 7
+"""
+
+
+def read(tmp_path: Path, text: str) -> object:
+    path = tmp_path / "dataset.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_dataset_file(path)
+
+
+def fault(tmp_path: Path, text: str) -> str:
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path, text)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(tmp_path) + "/", "")
+
+
+def test_reads_what_is_written_and_fills_in_defaults(tmp_path: Path) -> None:
+    (tmp_path / "dataset.toml").write_text(GOOD, encoding="utf-8")
+    file = read_dataset_file(tmp_path / "dataset.toml")
+    assert (file.model, file.name, file.train.steps, file.train.batch) == ("mini", "iris", 7, 8)
+    (concept,) = file.concept
+    assert (concept.trigger, concept.class_word, concept.images) == ("irisbot", "woman", "images")
+    assert concept.invariant == ("steel skull",)
+    assert concept.controls is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("steps = 7", "stps = 7", "dataset.toml:train.stps: unknown key 'stps'; did you mean 'steps'?"),
+        ("class =", "clas =", "dataset.toml:concept[1].clas: unknown key 'clas'; did you mean 'class'?"),
+        ("[train]", "[trian]", "dataset.toml:trian: unknown key 'trian'; did you mean 'train'?"),
+        ('kind = "character"', 'kind = "person"', "dataset.toml:concept[1].kind: 'person' cannot be used"),
+        ("steps = 7", 'steps = "7"', "dataset.toml:train.steps: '7' cannot be used"),
+        ("steps = 7", "steps = 0", "dataset.toml:train.steps: 0 cannot be used"),
+        ("steps = 7", "steps = true", "dataset.toml:train.steps: True cannot be used"),
+        ('name = "iris"', 'name = "../iris"', "dataset.toml:name: '../iris' cannot be used"),
+        ('name = "iris"', "", "dataset.toml:name: missing"),
+        ("[train]", "[train", "dataset.toml: not valid TOML"),
+    ],
+)
+def test_one_line_names_the_place(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert old in GOOD
+    assert fault(tmp_path, GOOD.replace(old, new)).startswith(expected)
+
+
+def test_an_unknown_key_without_a_close_match_lists_the_keys(tmp_path: Path) -> None:
+    message = fault(tmp_path, GOOD + "zzzz = 1\n")
+    assert "known keys: rank, alpha, lr," in message
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such dataset file"):
+        read_dataset_file(tmp_path / "none.toml")

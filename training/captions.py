@@ -1,0 +1,60 @@
+"""Captions: what they may say, and how they are shortened for training.
+
+Captions are written the negative way: everything in the picture that is *not* the concept, plus the trigger.
+What a caption names, the trigger does not have to carry; so an invariant named in a caption is a mistake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+
+def names(caption: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `caption` as whole words, in any case, with any white space between them."""
+    words = r"\s+".join(re.escape(word) for word in phrase.split())
+    return bool(words) and re.search(rf"(?<!\w){words}(?!\w)", caption, re.IGNORECASE) is not None
+
+
+def lint(
+    caption: str,
+    *,
+    trigger: str,
+    invariant: Sequence[str],
+    count_tokens: Callable[[str], int] | None = None,
+    max_tokens: int = 0,
+) -> list[str]:
+    """Faults of one caption, each "what was found; what to do". `count_tokens` counts start and end marks."""
+    if not caption.strip():
+        return [f"empty caption; describe the picture and name the trigger '{trigger}'"]
+    faults = []
+    if not names(caption, trigger):
+        faults.append(f"the trigger '{trigger}' is not in the caption; add it")
+    faults += [
+        f"the caption names the invariant '{phrase}', which the trigger should carry; take it out"
+        for phrase in invariant
+        if names(caption, phrase)
+    ]
+    if count_tokens is not None and (found := count_tokens(caption)) > max_tokens:
+        faults.append(f"{found} tokens, the text encoder reads {max_tokens}; shorten the caption")
+    return faults
+
+
+def without_trigger(caption: str, *, trigger: str, class_word: str) -> str:
+    """The caption of the same picture without the concept: the trigger becomes the class word.
+
+    Where the class word already follows the trigger ("irisbot woman"), the trigger is only dropped.
+    """
+    gap = r"\s+"
+    phrase = gap.join(re.escape(word) for word in trigger.split())
+    class_phrase = gap.join(re.escape(word) for word in class_word.split())
+    flags = re.IGNORECASE
+    text = re.sub(rf"(?<!\w){phrase}\s+{class_phrase}(?!\w)", lambda _: class_word, caption, flags=flags)
+    return re.sub(rf"(?<!\w){phrase}(?!\w)", lambda _: class_word, text, flags=flags)
+
+
+def tag_frequency(captions: Iterable[str]) -> dict[str, int]:
+    """How often each comma-separated part occurs, as in kohya's `ss_tag_frequency`; commonest first."""
+    counts = Counter(tag.strip() for caption in captions for tag in caption.split(",") if tag.strip())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

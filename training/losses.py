@@ -1,0 +1,64 @@
+"""Targets and weights of the denoising loss, for epsilon and v-prediction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+def signal_to_noise(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
+    """SNR = alpha_bar / (1 - alpha_bar) of each timestep, [B]; 0 at a zero-terminal-SNR schedule's end."""
+    bar = alphas_cumprod.to(timesteps.device)[timesteps]
+    return bar / (1.0 - bar)
+
+
+def min_snr_weight(snr: Tensor, *, gamma: float, prediction_type: str) -> Tensor:
+    """Loss weight per example, [B], in (0, 1] (min-SNR-gamma, Hang et al. 2023).
+
+    epsilon: min(snr, gamma) / snr, as published. v: min(snr + 1, gamma) / (snr + 1). The published v
+    weight, min(snr, gamma) / (snr + 1), vanishes with the SNR: under zero terminal SNR a LoRA would never be
+    taught the first step of a render at strength 1, where light and colours are decided. At high SNR both
+    fall off alike.
+    """
+    _check(prediction_type)
+    if prediction_type == "epsilon":
+        return gamma / snr.clamp(min=gamma)
+    return gamma / (snr + 1.0).clamp(min=gamma)
+
+
+def target(
+    latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, timesteps: Tensor, *, prediction_type: str
+) -> Tensor:
+    """What the UNet should say, [B, C, h, w]: the noise, or v = sqrt(a) noise - sqrt(1 - a) latents.
+
+    Source: Salimans and Ho 2022, appendix D.
+    """
+    _check(prediction_type)
+    if prediction_type == "epsilon":
+        return noise
+    signal, sigma = _mix(alphas_cumprod, timesteps, latents)
+    return signal * noise - sigma * latents
+
+
+def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
+    """The forward process: sqrt(a) latents + sqrt(1 - a) noise, [B, C, h, w]."""
+    signal, sigma = _mix(alphas_cumprod, timesteps, latents)
+    return signal * latents + sigma * noise
+
+
+def weighted_mse(predicted: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Mean over the batch of weight [B] times each example's own mean squared error."""
+    error = (predicted.float() - wanted.float()).square().flatten(1).mean(dim=1)  # [B]
+    return (weight * error).mean()
+
+
+def _mix(alphas_cumprod: Tensor, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    bar = alphas_cumprod.to(like.device)[timesteps].to(torch.float32).view(-1, 1, 1, 1)  # [B, 1, 1, 1]
+    return bar.sqrt(), (1.0 - bar).sqrt()
+
+
+def _check(prediction_type: str) -> None:
+    if prediction_type not in PREDICTION_TYPES:
+        raise ValueError(f"prediction type {prediction_type!r}; expected one of {PREDICTION_TYPES}")

@@ -1,0 +1,155 @@
+"""The dataset file: TOML read into strict models, so a mistyped key is an error and never a silent default.
+
+model = "mini"
+name = "iris"
+
+[[concept]]
+trigger = "irisbot"
+class = "woman"
+kind = "character"
+invariant = ["steel skull"]        # what the trigger stands for: captions must not say it
+variable = ["room", "light"]       # what captions do say
+
+[train]
+steps = 250
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import DatasetError
+
+ConceptKind = Literal["character", "place", "style", "object"]
+Precision = Literal["auto", "fp32", "bf16"]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name and A1111's alias
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
+
+
+class Concept(_Strict):
+    """One thing to learn: a folder of images, each with its caption beside it."""
+
+    trigger: str = Field(min_length=1)
+    class_word: str = Field(alias="class", min_length=1)
+    kind: ConceptKind
+    images: str = "images"
+    """Folder, relative to the dataset file. Control folders (`depth`, `pose`) stand beside it."""
+    repeats: int = Field(default=1, ge=1, le=100)
+    """How often an epoch shows each image: the concept's weight."""
+    controls: tuple[str, ...] | None = Field(default=None, strict=False)
+    """Control kinds to train with; absent: every one whose folder stands beside the images."""
+    invariant: tuple[str, ...] = Field(default=(), strict=False)
+    variable: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class TrainSettings(_Strict):
+    """How to train. The defaults suit about 20 images on the miniature."""
+
+    rank: int = Field(default=16, ge=1, le=256)
+    alpha: float = Field(default=16.0, gt=0)
+    lr: float = Field(default=1e-3, gt=0, le=1.0)
+    text_lr: float = Field(default=0.0, ge=0, le=1.0)
+    steps: int = Field(default=250, ge=1)
+    batch: int = Field(default=8, ge=1, le=1024)
+    seed: int = Field(default=0, ge=0)
+    caption_dropout: float = Field(default=0.05, ge=0, le=1)
+    """Share of captions cut down to the trigger alone."""
+    control_probability: float = Field(default=0.7, ge=0, le=1)
+    """Chance that one control joins one example, drawn for each kind by itself."""
+    prior_weight: float = Field(default=0.0, ge=0)
+    min_snr_gamma: float = Field(default=5.0, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Precision = "auto"
+    checkpoint_every: int = Field(default=100, ge=1)
+    sample_every: int = Field(default=0, ge=0)
+    """Sample images every so many steps; 0: at the end only."""
+    samples: tuple[str, ...] = Field(default=(), strict=False)
+    """Prompts of the sample images; none: captions of the dataset."""
+
+
+class DatasetFile(_Strict):
+    """A whole dataset file."""
+
+    model: str = "mini"
+    name: str = Field(pattern=NAME_PATTERN)
+    concept: tuple[Concept, ...] = Field(min_length=1, strict=False)
+    train: TrainSettings = TrainSettings()
+
+
+def read_dataset_file(path: Path) -> DatasetFile:
+    """Read and check a dataset file.
+
+    Raises `DatasetError`: missing or unreadable file, broken TOML, unknown key, wrong type or range; the line
+    names `file:section.key`, sections of `[[concept]]` counted from 1.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such dataset file; give the path of a dataset.toml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read as UTF-8 text ({error}); expected a TOML file") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DatasetError(f"{path}: not valid TOML: {error}; correct that line") from None
+    try:
+        return DatasetFile.model_validate(table)
+    except ValidationError as error:
+        raise DatasetError(_one_line(path, error)) from None
+
+
+def _one_line(path: Path, error: ValidationError) -> str:
+    """The first fault as `file:section.key: what, expected what`, with the number of further ones."""
+    faults = error.errors(include_url=False)
+    # A mistyped key makes a missing one elsewhere; the mistyped one is the cause, so it is told first.
+    faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
+    fault = faults[0]
+    where = f"{path}:{_dotted(fault['loc'])}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    key = str(fault["loc"][-1]) if fault["loc"] else ""
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}'; {_suggestion(key, fault['loc'])}{more}"
+    if fault["type"] == "missing":
+        return f"{where}: missing; add {key} = ...{more}"
+    found = repr(fault["input"])
+    found = found if len(found) <= 60 else found[:57] + "..."
+    reason = fault["msg"][:1].lower() + fault["msg"][1:]
+    return f"{where}: {found} cannot be used: {reason}{more}"
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _suggestion(key: str, loc: tuple[int | str, ...]) -> str:
+    keys = _keys_of(_section_model(loc))
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(keys)}"
+
+
+def _section_model(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    model: type[BaseModel] = DatasetFile
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation: Any = model.model_fields[part].annotation
+        for candidate in (annotation, *get_args(annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return model
+
+
+def _keys_of(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
