@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 NUM_JOINTS = 18
+_FACE_JOINTS = frozenset((0, 14, 15, 16, 17))  # nose, eyes, ears
 # controlnet-aux's sticks are 8 px wide whatever the canvas; pose ControlNets know them on pictures of about
 # 512 px. On a 128 px frame they would hide the figure, so small frames are drawn larger (3x at 128) and
 # averaged down.
@@ -22,29 +23,35 @@ _CANVAS_SIDE = 384
 _PRIVATE_PACKAGE = "_lookdev_controlnet_aux"
 
 
-class FigureJoints(Protocol):
-    """One figure of `pipeline.shot`'s FrameJoints: only its points are read."""
+class FigurePoints(Protocol):
+    """One figure: only its points are read."""
 
     @property
     def points(self) -> npt.NDArray[np.float32]:  # [18, 3] x, y in pixels, visibility
         ...
 
 
+class FramePoints(Protocol):
+    """What is read of `pipeline.shot`'s FrameJoints; siblings do not import each other."""
+
+    @property
+    def figures(self) -> Sequence[FigurePoints]: ...
+
+
 def pose_map(
-    joints: Sequence[Sequence[FigureJoints]],
+    joints: Sequence[FramePoints],
     height: int,
     width: int,
 ) -> npt.NDArray[np.uint8]:
     """Draw every frame's figures, black behind them.
 
-    `joints` holds one sequence of figures per frame (what `pipeline.shot.read_joints` returns); `height` and
-    `width` are the frame's, in pixels. Returns uint8 RGB [T, H, W, 3]. See `pose_map_points` for what is
-    drawn.
+    `joints` holds one FrameJoints per frame (what `pipeline.shot.read_joints` returns); `height` and `width`
+    are the frame's, in pixels. Returns uint8 RGB [T, H, W, 3]. See `pose_map_points` for what is drawn.
     """
     out = np.zeros((len(joints), height, width, 3), np.uint8)
-    for frame, figures in zip(out, joints, strict=True):
-        points = np.array([figure.points for figure in figures], np.float32).reshape(-1, NUM_JOINTS, 3)
-        frame[:] = pose_map_points(points, height, width)
+    for picture, frame in zip(out, joints, strict=True):
+        points = np.array([figure.points for figure in frame.figures], np.float32).reshape(-1, NUM_JOINTS, 3)
+        picture[:] = pose_map_points(points, height, width)
     return out
 
 
@@ -57,7 +64,8 @@ def pose_map_points(
 
     `points` is float [P, 18, 3]: x right, y down in pixels of the frame (pixel centres at integers), v = 2
     seen, 1 hidden, 0 absent, in COCO-18 order. Absent joints and their sticks are left out; hidden ones are
-    drawn, as a detector would guess them. Later figures are drawn over earlier ones. Returns uint8 RGB [H, W,
+    drawn, as a detector would guess them, but for the face's five points: no detector sees them through a
+    head, and their absence is what tells a back from a front. Later figures are drawn over earlier ones. Returns uint8 RGB [H, W,
     3]. Raises ValueError for a wrong shape or a drawn joint that is not finite.
     """
     if points.ndim != 3 or points.shape[1:] != (NUM_JOINTS, 3):
@@ -75,7 +83,11 @@ def pose_map_points(
             figure[:, :2].astype(np.float64) + 0.5
         ) / size  # a pixel's centre lies half a pixel from its edge
         draw(
-            canvas, [keypoint(x, y) if v > 0 else None for (x, y), v in zip(unit, figure[:, 2], strict=True)]
+            canvas,
+            [
+                keypoint(x, y) if v > (1 if joint in _FACE_JOINTS else 0) else None
+                for joint, ((x, y), v) in enumerate(zip(unit, figure[:, 2], strict=True))
+            ],
         )
     if scale == 1:
         return canvas

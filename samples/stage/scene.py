@@ -1,0 +1,135 @@
+"""A scene: a set, figures that act, a camera that moves, a light and a film look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samples.stage.actions import Performance
+from samples.stage.cameras import Camera, Move
+from samples.stage.cast import CAST, GLASS_TORSO, TORSO_ROW, Member, body, materials
+from samples.stage.sets import SETS, light
+from samples.stage.skeleton import openpose_points, solve
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Role:
+    """A member and what it does; `figure` numbers in ids start at 1 in the order of `Scene.roles`."""
+
+    member: Member
+    performance: Performance
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything a frame is rendered from. `camera_on` is the role that the camera follows; -1 = the middle of all."""
+
+    place: str
+    roles: tuple[Role, ...]
+    move: Move
+    light_colour: str = "soft white light"
+    light_side: str = "from the left"
+    look: str = "film look"
+    num_frames: int = 48
+    fps: int = 24
+    camera_on: int = 0
+    follow: bool = False
+
+    def recast(self, index: int, member: Member) -> Scene:
+        """The same scene with another member in a role, at the role's body size so that the frame stays the same."""
+        old = self.roles[index].member
+        fitted = replace(member, height=old.height, build=old.build)
+        roles = tuple(Role(fitted, r.performance) if i == index else r for i, r in enumerate(self.roles))
+        return replace(self, roles=roles)
+
+
+@dataclass(frozen=True)
+class State:
+    """One frame, ready to trace. `groups` leaves the room out, so it lists what can cast shadows or hide."""
+
+    table: FloatArray  # [K, WIDTH]
+    groups: FloatArray  # [G, 6]
+    materials: FloatArray  # [M, MATERIAL_WIDTH]
+    camera: Camera
+    points: FloatArray  # [P, 18, 3] OpenPose joints in the world
+    key: FloatArray  # [6]
+    ambient: FloatArray  # [3]
+    lamp: FloatArray  # [6]
+
+
+def _group(table: FloatArray, first: int, last: int) -> list[float]:
+    centres, radii = table[first:last, 20:23], table[first:last, 17]
+    middle = 0.5 * (centres.min(0) + centres.max(0))
+    radius = float((np.linalg.norm(centres - middle, axis=1) + radii).max())
+    return [float(first), float(last), *middle, radius]
+
+
+def state(scene: Scene, frame: float, *, size: tuple[int, int]) -> State:
+    """Pose, place and light everything at a frame number (0-based; fractions and out-of-range values are legal)."""
+    seconds, u = frame / scene.fps, frame / max(scene.num_frames - 1, 1)
+    built = SETS[scene.place](0)
+    tables, mats = [built.rows], [built.materials]
+    points = []
+    groups: list[list[float]] = []
+    count, num_materials = len(built.rows), len(built.materials)
+    for k in range(1, count):
+        groups.append([float(k), float(k + 1), *built.rows[k, 20:23], float(built.rows[k, 17])])
+    for index, role in enumerate(scene.roles):
+        skeleton = solve(role.performance.pose(seconds, u), role.member.scale)
+        rows = body(role.member, skeleton, figure=index + 1, first_material=num_materials)
+        own = materials(role.member)
+        own[TORSO_ROW, 7:10] = skeleton.at("chest", (0.0, 0.03, 0.02 if own[TORSO_ROW, 0] == GLASS_TORSO else 0.11))
+        tables.append(rows)
+        mats.append(own)
+        points.append(openpose_points(skeleton, role.member.scale))
+        table = np.concatenate(tables)
+        # trunk and head, arms, legs would be tighter; one sphere a figure is enough to skip most rays
+        groups.append(_group(table, count, count + len(rows)))
+        count += len(rows)
+        num_materials += len(own)
+    table = np.concatenate(tables)
+    camera = _camera(scene, u, seconds, size)
+    return State(
+        table,
+        np.asarray(groups).reshape(-1, 6),
+        np.concatenate(mats),
+        camera,
+        np.stack(points) if points else np.zeros((0, 18, 3)),
+        *_light(scene, built.lamp, size),
+    )
+
+
+def _subject(scene: Scene, u: float, seconds: float) -> tuple[FloatArray, float]:
+    followed = scene.roles if scene.camera_on < 0 else (scene.roles[scene.camera_on],)
+    if not scene.follow:
+        u, seconds = 0.5, 0.5 * (scene.num_frames - 1) / scene.fps
+    places = [np.asarray(r.performance.pose(seconds, u).position) for r in followed]
+    return np.mean(places, axis=0), float(np.mean([r.member.height for r in followed]))
+
+
+def _camera(scene: Scene, u: float, seconds: float, size: tuple[int, int]) -> Camera:
+    subject, height = _subject(scene, u, seconds)
+    return scene.move.camera(u, subject, height, size)
+
+
+def _light(scene: Scene, lamp: FloatArray | None, size: tuple[int, int]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The key stands still in the world: its direction is set against the camera of the middle of the shot."""
+    chosen = light(scene.light_colour, scene.light_side)
+    middle = _camera(scene, 0.5, 0.5 * (scene.num_frames - 1) / scene.fps, size)
+    right, up, forward = middle.rotation
+    x, y, z = chosen.direction
+    direction = x * right + y * up - z * forward
+    direction = direction / np.linalg.norm(direction)
+    key = np.concatenate([np.asarray(chosen.colour), direction])
+    lamp_row = np.zeros(6)
+    if lamp is not None:
+        lamp_row[:3] = lamp
+        lamp_row[3:] = (0.9, 0.62, 0.34)
+    return key, np.asarray(chosen.ambient), lamp_row
+
+
+__all__ = ["CAST", "Role", "Scene", "State", "state"]
