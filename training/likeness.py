@@ -27,8 +27,8 @@ MAX_OFFSET = 10.0  # and its level by this many units of L*; more than that is a
 MAX_PART_BOOST = 8.0  # a pixel of a small part weighs at most this many average pixels
 MIN_REGION_PIXELS = 64  # below 8 x 8 pixels a figure is not judged
 
-HEAD_PARTS = (4,)  # body parts are the stage's bones, by number: skull, face, hair, beard, glasses
-TORSO_PARTS = (0, 1, 2, 3)  # pelvis, spine, chest, neck
+HEAD_PARTS = (1,)  # body parts as the stage numbers them: skull, face, hair, beard and glasses are the head
+TORSO_PARTS = (2, 3)  # neck, torso
 
 
 def distance(

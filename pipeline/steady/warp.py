@@ -1,0 +1,93 @@
+"""Backward warping along flow: the picture at p is fetched from p + flow(p).
+
+Flow is in pixels, x right, y down; pixel centres are at integer coordinates. nan or inf in a flow means "no
+vector": such a pixel is fetched from its own place and is never valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.image import Float32Array
+
+Sampling = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+BoolArray = NDArray[np.bool_]
+
+
+def warp(image: NDArray[Any], flow: Float32Array, *, sampling: Sampling = "bilinear") -> NDArray[Any]:
+    """Sample `image` at p + flow(p).
+
+    `image`: uint8, float32 or (nearest only) uint32 [H, W] or [H, W, C]; `flow`: float32 [H, W, 2] in pixels.
+    Returns the image's dtype and shape; uint8 is rounded to nearest. Outside the frame the edge pixel repeats
+    (`in_frame` tells where). Raises ValueError for other shapes, dtypes or sampling names.
+    """
+    if flow.ndim != 3 or flow.shape[2] != 2 or flow.shape[:2] != image.shape[:2]:
+        raise ValueError(
+            f"flow is {flow.shape} for an image {image.shape}; expected [H, W, 2] of the same size"
+        )
+    if sampling not in _SAMPLERS:
+        raise ValueError(f"sampling is {sampling!r}; expected one of {', '.join(_SAMPLERS)}")
+    x, y = source_points(flow)
+    return _SAMPLERS[sampling](image, x, y)
+
+
+def source_points(flow: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """Where `warp` fetches from: x and y, float32 [H, W] in pixels, finite everywhere."""
+    height, width = flow.shape[:2]
+    clean = np.where(np.isfinite(flow).all(axis=2, keepdims=True), flow, np.float32(0.0))
+    x = clean[..., 0] + np.arange(width, dtype=np.float32)[None, :]
+    y = clean[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+    return x, y
+
+
+def in_frame(flow: Float32Array) -> BoolArray:
+    """Where p + flow(p) lies on the frame, to half a pixel beyond the outer centres: bool [H, W]."""
+    height, width = flow.shape[:2]
+    x, y = source_points(flow)
+    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    valid: BoolArray = inside & np.isfinite(flow).all(axis=2)
+    return valid
+
+
+def compose(first: Float32Array, second: Float32Array) -> Float32Array:
+    """The flow of two steps in one: p -> p + first(p) -> the place that `second` sends that point to.
+
+    Both float32 [H, W, 2]; nan where either step has no vector or the first leaves the frame. A picture is
+    then sampled once however many steps it goes.
+    """
+    missing = np.logical_not(np.isfinite(second).all(axis=2))
+    onward = warp(np.where(missing[..., None], np.float32(0.0), second), first)
+    near_hole = warp(missing.astype(np.float32), first) > 0.0
+    total: Float32Array = first + onward
+    total[near_hole | ~in_frame(first)] = np.nan
+    return total
+
+
+def _nearest(image: NDArray[Any], x: Float32Array, y: Float32Array) -> NDArray[Any]:
+    height, width = image.shape[:2]
+    column = np.clip(np.rint(x), 0, width - 1).astype(np.intp)
+    row = np.clip(np.rint(y), 0, height - 1).astype(np.intp)
+    fetched: NDArray[Any] = image[row, column]
+    return fetched
+
+
+def _interpolate(image: NDArray[Any], x: Float32Array, y: Float32Array, method: int) -> NDArray[Any]:
+    if image.dtype not in (np.uint8, np.float32):
+        raise ValueError(f"image is {image.dtype}; only uint8 and float32 can be interpolated, use 'nearest'")
+    fetched: NDArray[Any] = cv2.remap(image, x, y, method, borderMode=cv2.BORDER_REPLICATE)
+    return fetched
+
+
+# OpenCV's bilinear is exact; its bicubic (a = -0.75) and Lanczos (8 x 8) round positions to 1/32 pixel.
+_SAMPLERS: Mapping[str, Callable[[NDArray[Any], Float32Array, Float32Array], NDArray[Any]]] = {
+    "nearest": _nearest,
+    "bilinear": partial(_interpolate, method=cv2.INTER_LINEAR),
+    "bicubic": partial(_interpolate, method=cv2.INTER_CUBIC),
+    "lanczos": partial(_interpolate, method=cv2.INTER_LANCZOS4),
+}
