@@ -1,0 +1,94 @@
+"""A folder of shots: find them, give each its preset, render what is not done; one failure stops no other.
+
+Done is known by the digest in a shot's own output folder, so a batch that was interrupted is run again
+and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ShotError, UserError
+from pipeline.preset import DEFAULT_PRESET, load_preset
+from pipeline.render import OnFrame, RenderResult, render_shot
+from pipeline.shot import VIDEO_SUFFIXES, open_shot
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shot to render and the preset it gets (a path or the name of one that ships)."""
+
+    shot: Path
+    preset: str | Path
+
+    @property
+    def name(self) -> str:
+        return self.shot.stem if self.shot.is_file() else self.shot.name
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """How one job ended: `result` where it was rendered (or found done), else `failure`, one line."""
+
+    job: Job
+    result: RenderResult | None
+    failure: str = ""
+
+
+def find_jobs(folder: Path, *, preset: str | Path | None = None, skip: Path | None = None) -> list[Job]:
+    """Every sub-folder and every video in `folder`, by name, each with its preset.
+
+    Hidden entries and `skip` (the output folder) are left out. Raises ShotError for a missing or empty
+    folder.
+    """
+    if not folder.is_dir():
+        raise ShotError(f"{folder}: no such folder; expected a folder whose sub-folders or videos are shots")
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    shots = [
+        entry
+        for entry in entries
+        if (entry.is_dir() and not (skip and entry.samefile(skip))) or entry.suffix.lower() in VIDEO_SUFFIXES
+    ]
+    if not shots:
+        raise ShotError(f"{folder}: holds no shot; expected sub-folders or videos (.mp4, .mov ...)")
+    return [Job(shot, preset_for(shot, fallback=preset)) for shot in shots]
+
+
+def preset_for(shot: Path, *, fallback: str | Path | None = None) -> str | Path:
+    """SHOT/preset.toml (for clip.mp4: clip.toml beside it), else `fallback`, else the default that ships."""
+    own = shot / "preset.toml" if shot.is_dir() else shot.with_suffix(".toml")
+    return own if own.is_file() else fallback or DEFAULT_PRESET
+
+
+def run_batch(
+    jobs: Sequence[Job], out: Path, *, overrides: Sequence[str] = (), on_frame: OnFrame | None = None
+) -> Iterator[JobOutcome]:
+    """Render the jobs one after another and yield each outcome as it comes."""
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        yield _run(job, lambda job=job: _render(job, out, overrides, taken, on_frame))  # type: ignore[misc]
+
+
+def _run(job: Job, work: Callable[[], RenderResult]) -> JobOutcome:
+    try:
+        return JobOutcome(job, work())
+    except UserError as error:
+        return JobOutcome(job, None, str(error))
+    except Exception as error:  # a fault of ours in one shot must not cost the night's other shots
+        log.exception("%s: failed", job.name)
+        return JobOutcome(job, None, f"{job.shot}: internal error: {error!r}; see the traceback above")
+
+
+def _render(
+    job: Job, out: Path, overrides: Sequence[str], taken: dict[str, Path], on_frame: OnFrame | None
+) -> RenderResult:
+    shot = open_shot(job.shot)
+    first = taken.setdefault(shot.name, job.shot)
+    if first != job.shot:
+        raise ShotError(f"{job.shot}: has the same name '{shot.name}' as {first}; rename one of them")
+    return render_shot(shot, load_preset(job.preset, overrides=overrides), out, on_frame=on_frame)

@@ -1,0 +1,155 @@
+"""The `lookdev` command: parse, make one call, print.
+
+Every sub-command imports its room when it runs, so that `lookdev --help` costs no torch, no numpy and no
+OpenCV.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from pipeline.errors import UserError
+
+FolderPath = click.Path(path_type=Path)
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("-v", "--verbose", is_flag=True, help="Say more while working.")
+@click.version_option(package_name="lookdev")
+def lookdev(verbose: bool) -> None:
+    """From cheap 3D renders to a film look: train a look, restyle shots with it, hold them steady."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr
+    )
+    # Weights are local files; the libraries must never look for them elsewhere.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@lookdev.command()
+@click.argument("dataset", type=FolderPath)
+@click.option("--out", type=FolderPath, help="Folder for the LoRA; default: what the dataset file says.")
+@click.option("--steps", type=click.IntRange(min=1), help="Training steps; default: the dataset file's.")
+def train(dataset: Path, out: Path | None, steps: int | None) -> None:
+    """Train a LoRA on the images of DATASET.
+
+    DATASET is a dataset.toml. Run the same command again to resume.
+    """
+    run = importlib.import_module("training.run")
+    result = run.train_from_file(dataset, out=out, steps=steps)
+    click.echo(f"{result.lora}: {result.steps} steps, {result.images_per_second:.1f} images/s")
+    click.echo(f"{result.samples}: sample images")
+
+
+@lookdev.command()
+@click.argument("shot", type=FolderPath)
+@click.option("--preset", help="Preset file, or the name of one that ships; default: SHOT/preset.toml.")
+@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a preset's key.")
+def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) -> None:
+    """Restyle one SHOT.
+
+    SHOT is a folder of passes, a folder of images, or a video. Run the same command again to resume.
+    """
+    from rich.console import Console
+
+    from pipeline.batch import preset_for
+    from pipeline.preset import load_preset
+    from pipeline.render import render_shot
+    from pipeline.screen import frame_progress
+    from pipeline.shot import open_shot
+
+    opened = open_shot(shot)
+    chosen = load_preset(preset or preset_for(shot), overrides=overrides)
+    with frame_progress(Console(stderr=True)) as advance:
+        result = render_shot(opened, chosen, out, on_frame=advance)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
+    if result.skipped:
+        click.echo(f"{result.video}: was done already")
+    else:
+        pace = f", {result.seconds / result.num_rendered:.2f} s/frame" if result.num_rendered else ""
+        click.echo(f"{result.video}: {result.num_frames} frames, {result.num_rendered} rendered now{pace}")
+
+
+@lookdev.command()
+@click.argument("folder", type=FolderPath)
+@click.option("--preset", help="Preset for shots without a preset.toml of their own.")
+@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key in every preset."
+)
+def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str]) -> None:
+    """Restyle every shot in FOLDER.
+
+    Shots are its sub-folders and videos. What is done is skipped; a shot that fails stops no other.
+    """
+    from rich.console import Console
+
+    from pipeline.batch import find_jobs, run_batch
+    from pipeline.screen import batch_table, frame_progress
+
+    jobs = find_jobs(folder, preset=preset, skip=out if out.is_dir() else None)
+    with frame_progress(Console(stderr=True)) as advance:
+        outcomes = list(run_batch(jobs, out, overrides=overrides, on_frame=advance))
+    Console().print(batch_table(outcomes))
+    failed = sum(outcome.result is None for outcome in outcomes)
+    if failed:
+        click.secho(f"error: {failed} of {len(outcomes)} shots failed", fg="red", err=True)
+        raise SystemExit(EXIT_FAILED)
+
+
+@lookdev.command()
+@click.option("--out", type=FolderPath, default=Path("out/demo"), show_default=True, help="Results' folder.")
+def demo(out: Path) -> None:
+    """Train a sample character, restyle a shot.
+
+    A character trained before is used again. Writes a side-by-side video and a contact sheet.
+    """
+    trainer = importlib.import_module("training.run")
+    importlib.import_module("pipeline.demo").run_demo(out, train=trainer.train_from_file)
+
+
+@lookdev.command()
+def doctor() -> None:
+    """Show versions, device, memory, disk, and what is missing."""
+    from rich.console import Console
+
+    from pipeline.doctor import examine
+    from pipeline.screen import doctor_table
+
+    findings = examine(Path.cwd())
+    Console().print(doctor_table(findings))
+    missing = [finding.what for finding in findings if finding.needed and not finding.ok]
+    if missing:
+        click.secho(f"error: missing: {', '.join(missing)}", fg="red", err=True)
+        raise SystemExit(EXIT_FAILED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code: 0 done, 1 a part failed, 2 bad input, 130 interrupted."""
+    try:
+        lookdev.main(args=arguments, prog_name="lookdev", standalone_mode=False)
+    except UserError as error:
+        click.secho(f"error: {error}", fg="red", err=True)
+        return EXIT_BAD_INPUT
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):  # click turns Ctrl-C into Abort
+        click.echo("interrupted; run the same command to resume", err=True)
+        return EXIT_INTERRUPTED
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Bring a shot's frames and passes to the size that is rendered.
+
+Pictures are resampled with antialiasing; numbers that must not be averaged across edges (depth, ids,
+vectors) are picked from the nearest pixel. Vectors are rescaled to the new pixels, joints too, so that
+poses are drawn crisp at the new size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.controls import depth_map, pose_map
+from pipeline.image import Float32Array, UInt8Array, UInt32Array, resize
+from pipeline.shot import Figure, Shot, read_frames, read_joints, read_motion, read_pass
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What one frame knows of the one before it, at the rendered size.
+
+    backward: float32 [H, W, 2] pixels, x right, y down, nan where there is none. visible: uint8 [H, W],
+    bit 1 set where this surface point is seen in the frame before; None without that pass. ids uint32,
+    depth float32 in metres, both [2, H, W]: the frame before, then this one; all alike where the shot has
+    no such pass, so that they tell nothing apart.
+    """
+
+    backward: Float32Array
+    visible: UInt8Array | None
+    ids: UInt32Array
+    depth: Float32Array
+
+
+def frames_at(shot: Shot, start: int, stop: int, *, width: int, height: int) -> UInt8Array:
+    """The shot's pictures, uint8 RGB [T, height, width, 3]."""
+    frames: UInt8Array = resize(read_frames(shot, start, stop), height=height, width=width)
+    return frames
+
+
+def controls_at(
+    shot: Shot, kinds: Sequence[str], *, start: int, stop: int, width: int, height: int
+) -> dict[str, UInt8Array]:
+    """Control images by kind, uint8 RGB [T, height, width, 3] each."""
+    return {kind: DRAW[kind](shot, start, stop, width, height) for kind in kinds}
+
+
+def geometry_at(shot: Shot, index: int, *, width: int, height: int) -> Geometry:
+    """Motion and the passes that tell what of frame `index` (>= 1) was seen in frame `index - 1`."""
+    backward = nearest(read_motion(shot, index, index + 1).backward[0], width=width, height=height)
+    scale = np.array([width / shot.width, height / shot.height], np.float32)
+
+    def picked(name: str, start: int) -> Any:
+        if name not in shot.passes:
+            return None
+        passes = read_pass(shot, name, start, index + 1)
+        return np.stack([nearest(values, width=width, height=height) for values in passes])
+
+    visible, ids, depth = picked("visible", index), picked("ids", index - 1), picked("depth", index - 1)
+    return Geometry(
+        backward=backward * scale,
+        visible=None if visible is None else visible[0],
+        ids=np.zeros((2, height, width), np.uint32) if ids is None else ids,
+        depth=np.full((2, height, width), np.inf, np.float32) if depth is None else depth,
+    )
+
+
+def nearest(values: NDArray[Any], *, width: int, height: int) -> NDArray[Any]:
+    """[H, W, ...] -> [height, width, ...], each value the one at the nearest pixel centre."""
+    rows = _centres(values.shape[0], height)
+    columns = _centres(values.shape[1], width)
+    return values[rows[:, None], columns[None, :]]
+
+
+def _centres(old: int, new: int) -> NDArray[np.intp]:
+    return np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
+
+
+def _draw_depth(shot: Shot, start: int, stop: int, width: int, height: int) -> UInt8Array:
+    picture: UInt8Array = resize(depth_map(read_pass(shot, "depth", start, stop)), height=height, width=width)
+    return picture
+
+
+def _draw_pose(shot: Shot, start: int, stop: int, width: int, height: int) -> UInt8Array:
+    scale = np.array([width / shot.width, height / shot.height], np.float32)
+    frames = [
+        [_scaled(figure, scale) for figure in joints.figures] for joints in read_joints(shot, start, stop)
+    ]
+    return pose_map(frames, height, width)
+
+
+def _scaled(figure: Figure, scale: Float32Array) -> Figure:
+    points = figure.points.copy()  # [18, 3]
+    # pixel centres are at integers, so the scaling is about the corner at -0.5
+    points[:, :2] = (points[:, :2] + 0.5) * scale - 0.5
+    return replace(figure, points=points)
+
+
+DRAW: dict[str, Callable[[Shot, int, int, int, int], UInt8Array]] = {"depth": _draw_depth, "pose": _draw_pose}

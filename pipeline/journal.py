@@ -1,0 +1,118 @@
+"""What a render leaves on disk while it runs, so that an interrupted one goes on where it stopped.
+
+OUT/<shot>/plan.json            the plan that the frames belong to; written before the first frame
+           frames/styled.0001.png   each whole or not there
+           <shot>.mp4, record.json  written at the end; record.json last, so its presence means done
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import OutputError
+from pipeline.files import write_text, writing
+from pipeline.image import UInt8Array, read_png, write_png
+from pipeline.plan import Plan, plan_as_json
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The folder of one shot's render and the plan that it is for."""
+
+    folder: Path
+    plan: Plan
+
+    @property
+    def video(self) -> Path:
+        return self.folder / f"{self.plan.shot}.mp4"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "record.json"
+
+    @property
+    def frames(self) -> Path:
+        return self.folder / "frames"
+
+    def frame(self, index: int) -> Path:
+        """The file of the frame with this index (0-based); it carries the source's frame number."""
+        return self.frames / f"styled.{self.plan.frame_numbers[index]:04d}.png"
+
+    def is_done(self) -> bool:
+        """Whether this very plan was rendered to the end and its results are still there."""
+        record = _read_json(self.record)
+        return record.get("plan", {}).get("digest") == self.plan.digest and self.video.is_file()
+
+    def begin(self) -> None:
+        """Make the folder ready: keep frames that belong to this plan, remove those of another."""
+        with writing(self.folder):
+            self.frames.mkdir(parents=True, exist_ok=True)
+            self.record.unlink(missing_ok=True)
+            if _read_json(self.folder / "plan.json").get("frames_digest") != self.plan.frames_digest:
+                for stale in self.frames.glob("styled.*.png"):
+                    stale.unlink()
+        write_text(self.folder / "plan.json", json.dumps(plan_as_json(self.plan), indent=1) + "\n")
+
+    def has(self, start: int, stop: int) -> bool:
+        """Whether every frame of the window is there."""
+        return all(self.frame(index).is_file() for index in range(start, stop))
+
+    def is_complete(self) -> bool:
+        """Whether every frame is there and belongs to this plan."""
+        kept = _read_json(self.folder / "plan.json").get("frames_digest") == self.plan.frames_digest
+        return kept and self.has(0, self.plan.num_frames)
+
+    def write(self, start: int, frames: UInt8Array) -> None:
+        """Write frames [T, H, W, 3] from index `start` on. Raises OutputError."""
+        for offset, frame in enumerate(frames):
+            write_png(self.frame(start + offset), frame)
+
+    def read(self, index: int) -> UInt8Array:
+        """One styled frame, uint8 RGB [H, W, 3]."""
+        frame: UInt8Array = read_png(self.frame(index), error=OutputError)
+        return frame
+
+    def read_all(self) -> Iterator[UInt8Array]:
+        """Every styled frame in order, each as [1, H, W, 3]."""
+        for index in range(self.plan.num_frames):
+            yield self.read(index)[None]
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder against a second render into it; the system lets go of it when the process ends.
+
+    Raises OutputError when another process holds it. Without `fcntl` (Windows) nothing is held.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with writing(folder):
+        lock = (folder / ".lock").open("w", encoding="ascii")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"{folder}: another render is writing here; wait for it or choose another --out"
+            ) from None
+        yield
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where the file is missing or was not written by us."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

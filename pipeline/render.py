@@ -1,0 +1,186 @@
+"""The spine of one shot: plan -> frames -> controls -> diffuse -> steady -> encode -> record.
+
+`diffuse` knows models and no time, `steady` knows geometry and no models; here they meet. Frames go to
+disk one by one, so a render that was stopped goes on at the first frame that is not there, with the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.conform import controls_at, frames_at, geometry_at
+from pipeline.diffuse import ControlUse, Img2ImgSettings, KnownPixels, img2img
+from pipeline.image import UInt8Array
+from pipeline.journal import Journal, held
+from pipeline.models import LoraUse, Model, apply_loras, load_model
+from pipeline.output import check_space, encode_video, write_record
+from pipeline.plan import Plan, input_files, make_plan, plan_as_json
+from pipeline.preset import Preset
+from pipeline.shot import Shot
+from pipeline.steady import carry, finish, visible_backward
+
+log = logging.getLogger(__name__)
+
+OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """Where a render is and what it took; `seconds` are those of the `num_rendered` frames made this time."""
+
+    shot: str
+    video: Path
+    record: Path
+    num_frames: int
+    num_rendered: int
+    seconds: float
+    skipped: bool
+    notes: tuple[str, ...]
+
+
+def render_shot(
+    shot: Shot, preset: Preset, out: Path, *, device: str | None = None, on_frame: OnFrame | None = None
+) -> RenderResult:
+    """Restyle one shot into `out/<shot>/`; go on where an earlier run of the same plan stopped.
+
+    `device` is torch's name of one; absent: the accelerator where there is one. Raises UserError, one
+    line, before any weights are loaded where the preset or the shot cannot work.
+    """
+    plan = make_plan(shot, preset)
+    journal = Journal(out / plan.shot, plan)
+    if journal.is_done():
+        return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
+    check_space(out, needed_bytes(plan))
+    started, num_rendered = time.perf_counter(), 0
+    with held(journal.folder):
+        if not journal.is_complete():
+            model = _model(plan, device)
+            journal.begin()
+            num_rendered = METHODS[plan.method](shot, model, journal, on_frame or _silent)
+        seconds = time.perf_counter() - started
+        encode_video(journal.read_all(), journal.video, fps=plan.fps, crf=plan.crf, audio=shot.audio)
+        _write_record(shot, journal, num_rendered=num_rendered, seconds=seconds)
+    return _result(journal, num_rendered=num_rendered, seconds=seconds, skipped=False)
+
+
+def needed_bytes(plan: Plan) -> int:
+    """A generous figure for what a render writes: its frames uncompressed, and as much again for the mp4."""
+    return 2 * 3 * plan.num_frames * plan.height * plan.width
+
+
+def _by_frame(shot: Shot, model: Model, journal: Journal, on_frame: OnFrame) -> int:
+    """Each frame alone, in batches. A window with a frame missing is made again as a whole."""
+    plan, num_rendered = journal.plan, 0
+    for start, stop in plan.windows:
+        if not journal.has(start, stop):
+            journal.write(start, _style(shot, model, plan, start, stop))
+            num_rendered += stop - start
+        on_frame(plan.shot, stop, plan.num_frames)
+    return num_rendered
+
+
+def _by_blend(shot: Shot, model: Model, journal: Journal, on_frame: OnFrame) -> int:
+    """Frame after frame, each leaning on the one before it, carried along the motion."""
+    plan, num_rendered = journal.plan, 0
+    for index in range(plan.num_frames):
+        if not journal.has(index, index + 1):
+            journal.write(index, _blended(shot, model, journal, index)[None])
+            num_rendered += 1
+        on_frame(plan.shot, index + 1, plan.num_frames)
+    return num_rendered
+
+
+METHODS: dict[str, Callable[[Shot, Model, Journal, OnFrame], int]] = {"frame": _by_frame, "blend": _by_blend}
+
+
+def _blended(shot: Shot, model: Model, journal: Journal, index: int) -> UInt8Array:
+    """One frame [H, W, 3] from the render and the styled frame before it."""
+    plan = journal.plan
+    if index == 0:
+        return _style(shot, model, plan, 0, 1)[0]
+    geometry = geometry_at(shot, index, width=plan.width, height=plan.height)
+    visible = visible_backward(
+        ids_now=geometry.ids[1],
+        ids_previous=geometry.ids[0],
+        depth_now=geometry.depth[1],
+        depth_previous=geometry.depth[0],
+        backward_flow=geometry.backward,
+        visible=geometry.visible,
+    )
+    engine = frames_at(shot, index - 1, index + 1, width=plan.width, height=plan.height)
+    carried = carry(
+        journal.read(index - 1),
+        geometry.backward,
+        visible=visible,
+        engine_now=engine[1],
+        engine_previous=engine[0],
+    )
+    known = KnownPixels(carried.pixels[None], carried.mask[None], until=plan.blend_until)
+    styled = _style(shot, model, plan, index, index + 1, known=known)[0]
+    return finish(styled, carried, weight=plan.blend_weight)
+
+
+def _style(
+    shot: Shot, model: Model, plan: Plan, start: int, stop: int, *, known: KnownPixels | None = None
+) -> UInt8Array:
+    """Frames start..stop through the diffusion, uint8 [T, H, W, 3]."""
+    size = {"width": plan.width, "height": plan.height}
+    frames = frames_at(shot, start, stop, **size)
+    kinds = [control.kind for control in plan.controls]
+    controls = controls_at(shot, kinds, start=start, stop=stop, **size)
+    return img2img(model, frames, controls, _settings(plan, start), plan.seeds[start:stop], known=known)
+
+
+def _settings(plan: Plan, index: int) -> Img2ImgSettings:
+    return Img2ImgSettings(
+        prompt=plan.prompts[index],
+        negative=plan.negative,
+        strength=plan.strength,
+        steps=plan.steps,
+        guidance=plan.guidance,
+        scheduler=plan.scheduler,
+        controls=tuple(ControlUse(c.kind, c.weight, c.start, c.end) for c in plan.controls),
+    )
+
+
+def _model(plan: Plan, device: str | None) -> Model:
+    import torch
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(plan.model, controls=tuple(c.kind for c in plan.controls), device=device)
+    apply_loras(model, [LoraUse(lora.path, lora.weight, lora.text_weight) for lora in plan.loras])
+    return model
+
+
+def _write_record(shot: Shot, journal: Journal, *, num_rendered: int, seconds: float) -> None:
+    plan = journal.plan
+    write_record(
+        journal.record,
+        plan=plan_as_json(plan),
+        inputs=input_files(shot, plan),
+        timings={"num_rendered": num_rendered, "render_seconds": round(seconds, 3)},
+        notes=plan.notes,
+    )
+
+
+def _result(journal: Journal, *, num_rendered: int, seconds: float, skipped: bool) -> RenderResult:
+    plan = journal.plan
+    return RenderResult(
+        shot=plan.shot,
+        video=journal.video,
+        record=journal.record,
+        num_frames=plan.num_frames,
+        num_rendered=num_rendered,
+        seconds=seconds,
+        skipped=skipped,
+        notes=plan.notes,
+    )
+
+
+def _silent(name: str, done: int, total: int) -> None:
+    """For callers that watch no progress."""

@@ -1,0 +1,82 @@
+"""What the command line shows: a progress bar, the batch summary, the health table."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from pipeline.batch import JobOutcome
+from pipeline.doctor import Finding
+
+Advance = Callable[[str, int, int], None]
+
+
+@contextlib.contextmanager
+def frame_progress(console: Console) -> Iterator[Advance]:
+    """A bar of frames with the time left; yields what to call with (shot name, frames done, in all)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks = {}
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total, completed=done)
+            progress.update(tasks[name], completed=done, visible=done < total)
+
+        yield advance
+
+
+def batch_table(outcomes: Sequence[JobOutcome]) -> Table:
+    """One row a shot: what became of it, frames, pace, and where the video is or why there is none."""
+    table = Table("shot", "result", "frames", "s/frame", "video or reason")
+    for outcome in outcomes:
+        result = outcome.result
+        if result is None:
+            table.add_row(outcome.job.name, "[red]failed[/red]", "", "", _plain(outcome.failure))
+        elif result.skipped:
+            table.add_row(result.shot, "was done", str(result.num_frames), "", _plain(str(result.video)))
+        else:
+            pace = f"{result.seconds / result.num_rendered:.2f}" if result.num_rendered else ""
+            row = (result.shot, "[green]rendered[/green]", str(result.num_frames), pace)
+            table.add_row(*row, _plain(str(result.video)))
+    return table
+
+
+def doctor_table(findings: Sequence[Finding]) -> Table:
+    """One row a finding; what is missing says what to do."""
+    table = Table("what", "found", "")
+    for finding in findings:
+        mark = (
+            "[green]ok[/green]"
+            if finding.ok
+            else "[red]missing[/red]"
+            if finding.needed
+            else "[yellow]-[/yellow]"
+        )
+        text = finding.found if finding.ok else f"{finding.found}; {finding.advice}"
+        table.add_row(finding.what, _plain(text), mark)
+    return table
+
+
+def _plain(text: str) -> str:
+    """Text that rich must not read as its own markup."""
+    return text.replace("[", r"\[")
