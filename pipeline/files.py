@@ -1,8 +1,7 @@
 """Files appear whole or not at all, and a failed write is one clear line.
 
 Everything that lookdev writes goes through `whole_file` (or `write_bytes`): the bytes go to a hidden
-neighbour that is renamed when complete, so a kill or a full disk leaves the old file or the new one, never half
-of either.
+neighbour that is renamed when complete, so a kill or a full disk leaves the old file or the new one whole.
 """
 
 from __future__ import annotations

@@ -1,0 +1,50 @@
+"""What is on disk: shot folders, plain image folders and videos, opened once and read by window."""
+
+from pipeline.shot.joints import write_joints
+from pipeline.shot.read import iterate_frames, open_shot, read_frames, read_joints, read_motion, read_pass
+from pipeline.shot.values import (
+    FIGURE_ID_STEP,
+    JOINT_NAMES,
+    NUM_JOINTS,
+    Figure,
+    FrameJoints,
+    Motion,
+    PassSource,
+    Shot,
+    VideoIndex,
+    empty_points,
+)
+from pipeline.shot.video import VIDEO_SUFFIXES
+from pipeline.shot.write import (
+    HALF_PASSES,
+    FramePasses,
+    write_frame_passes,
+    write_shot,
+    write_sidecar,
+)
+
+__all__ = [
+    "FIGURE_ID_STEP",
+    "HALF_PASSES",
+    "JOINT_NAMES",
+    "NUM_JOINTS",
+    "VIDEO_SUFFIXES",
+    "Figure",
+    "FrameJoints",
+    "FramePasses",
+    "Motion",
+    "PassSource",
+    "Shot",
+    "VideoIndex",
+    "empty_points",
+    "iterate_frames",
+    "open_shot",
+    "read_frames",
+    "read_joints",
+    "read_motion",
+    "read_pass",
+    "write_frame_passes",
+    "write_joints",
+    "write_shot",
+    "write_sidecar",
+]

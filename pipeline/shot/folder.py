@@ -1,0 +1,178 @@
+"""A shot that is a folder: the layout in docs/architecture.md, or plain numbered images."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ShotError
+from pipeline.shot.joints import read_joints_file
+from pipeline.shot.sequence import (
+    EXR_SUFFIXES,
+    IMAGE_SUFFIXES,
+    PNG_SUFFIXES,
+    check_sizes,
+    find_sequence,
+    image_size,
+    list_numbers,
+)
+from pipeline.shot.values import PassSource, Shot
+
+log = logging.getLogger(__name__)
+
+SIDECAR = "shot.toml"
+SIDECAR_KEYS = ("fps", "name", "characters")
+JOINTS_FILE = "joints.json"
+AUDIO_SUFFIXES = (".wav", ".m4a", ".mp3", ".flac")  # audio.wav beside rgb/
+PASS_SUFFIXES = {
+    "rgb": IMAGE_SUFFIXES,
+    "depth": EXR_SUFFIXES,
+    "normal": EXR_SUFFIXES,
+    "motion": EXR_SUFFIXES,
+    "ids": PNG_SUFFIXES,
+    "visible": PNG_SUFFIXES,
+    "truth": PNG_SUFFIXES,
+}
+DEFAULT_FPS = Fraction(24)  # film; only where no shot.toml says otherwise
+HIGHEST_FPS = 1000
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What shot.toml says."""
+
+    name: str
+    fps: Fraction
+    characters: tuple[str, ...]
+
+
+def open_folder(root: Path) -> Shot:
+    """Open a shot folder. Headers of all files are checked; no pixels are read. Raises ShotError."""
+    sidecar = read_sidecar(root)
+    rgb = find_sequence(_rgb_folder(root), IMAGE_SUFFIXES)
+    numbers = tuple(rgb)
+    first = rgb[numbers[0]]
+    width, height = image_size(first)
+    passes: dict[str, PassSource] = {}
+    for name, suffixes in PASS_SUFFIXES.items():
+        folder = root / name
+        if name == "rgb":
+            files = tuple(rgb.values())
+        elif folder.is_dir():
+            files = _pass_files(folder, suffixes, numbers)
+        else:
+            continue
+        check_sizes(files, width=width, height=height, reference=first)
+        passes[name] = PassSource(name=name, files=files, origin=files[0].suffix.lower().lstrip("."))
+    joints = root / JOINTS_FILE
+    if joints.exists():
+        _check_joints(joints, numbers)
+        passes["joints"] = PassSource(name="joints", files=(joints,), origin="json")
+    return Shot(
+        name=sidecar.name,
+        root=root,
+        num_frames=len(numbers),
+        fps=sidecar.fps,
+        width=width,
+        height=height,
+        frame_numbers=numbers,
+        passes=passes,
+        audio=_find_audio(root),
+        characters=sidecar.characters,
+    )
+
+
+def _rgb_folder(root: Path) -> Path:
+    if (root / "rgb").is_dir():
+        return root / "rgb"
+    visible = [path for path in root.iterdir() if not path.name.startswith(".")]
+    if not visible:
+        raise ShotError(
+            f"{root}: the folder is empty; expected rgb/ or numbered images; export the shot there"
+        )
+    others = [name for name in PASS_SUFFIXES if (root / name).is_dir()]
+    if others or not any(path.suffix.lower() in IMAGE_SUFFIXES for path in visible):
+        found = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in visible)[:6])
+        raise ShotError(
+            f"{root}: holds {found} but no frames; expected rgb/rgb.0001.png ... or numbered images"
+        )
+    return root
+
+
+def _pass_files(folder: Path, suffixes: tuple[str, ...], numbers: tuple[int, ...]) -> tuple[Path, ...]:
+    found = find_sequence(folder, suffixes)
+    missing = set(numbers) - set(found)
+    if missing:
+        raise ShotError(
+            f"{folder}: {len(found)} frames for {len(numbers)} of rgb; missing {list_numbers(missing)}; "
+            "expected one for each; export them"
+        )
+    if len(found) > len(numbers):
+        log.warning("%s: %d frames beyond rgb's are passed over", folder, len(found) - len(numbers))
+    return tuple(found[number] for number in numbers)
+
+
+def _check_joints(path: Path, numbers: tuple[int, ...]) -> None:
+    missing = set(numbers) - set(read_joints_file(path))
+    if missing:
+        raise ShotError(
+            f"{path}: no joints for frames {list_numbers(missing)}; expected every frame of rgb; export them"
+        )
+
+
+def _find_audio(root: Path) -> Path | None:
+    return next(
+        (root / f"audio{suffix}" for suffix in AUDIO_SUFFIXES if (root / f"audio{suffix}").is_file()), None
+    )
+
+
+def read_sidecar(root: Path) -> Sidecar:
+    """Read shot.toml strictly; without one, the folder's name at 24 frames a second."""
+    path = root / SIDECAR
+    default_name = root.resolve().name
+    if not path.exists():
+        log.info("%s: no %s; taking %s frames a second", root, SIDECAR, DEFAULT_FPS)
+        return Sidecar(name=default_name, fps=DEFAULT_FPS, characters=())
+    table = _load_toml(path)
+    for key in table:
+        if key not in SIDECAR_KEYS:
+            near = difflib.get_close_matches(key, SIDECAR_KEYS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(SIDECAR_KEYS)}"
+            raise ShotError(f"{path}: unknown key {key!r}; {hint}")
+    if "fps" not in table:
+        raise ShotError(f'{path}: no fps; expected a line like fps = "24/1"; add it')
+    name = table.get("name", default_name)
+    if not isinstance(name, str) or not name or name.startswith(".") or "/" in name or "\\" in name:
+        raise ShotError(
+            f"{path}:name: {name!r} cannot name an output folder; expected letters, digits, _ and -"
+        )
+    characters = table.get("characters", [])
+    if not isinstance(characters, list) or not all(isinstance(each, str) for each in characters):
+        raise ShotError(f'{path}:characters: {characters!r}; expected a list of names like ["iris"]')
+    return Sidecar(name=name, fps=parse_fps(table["fps"], f"{path}:fps"), characters=tuple(characters))
+
+
+def _load_toml(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ShotError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ShotError(f"{path}: not valid TOML ({error}); correct the file") from error
+
+
+def parse_fps(value: Any, where: str) -> Fraction:
+    """A frame rate from "24/1", "24000/1001", "23.976" or a number, exactly as written. Raises ShotError."""
+    try:
+        fps = Fraction(str(value)) if isinstance(value, (str, int, float)) else Fraction(0)
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if isinstance(value, bool) or not 0 < fps <= HIGHEST_FPS:
+        raise ShotError(f'{where}: {value!r} is not a frame rate; expected one like "24/1" or "24000/1001"')
+    return fps
