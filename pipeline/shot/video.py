@@ -28,6 +28,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".m4v")
 STANDARD_RATES = tuple(
     Fraction(n * 1000, m) for n in (12, 15, 24, 25, 30, 48, 50, 60, 90, 100, 120) for m in (1000, 1001)
 )
+EXACT_STEP = 100  # ticks a frame; below, the container's rounding can move the rate
 FLAG_DISCARD = 0x4  # libavcodec AV_PKT_FLAG_DISCARD: decoded for reference, never shown
 MATRIX_TAGS = ("bt709", "bt470bg", "smpte170m", "bt2020nc", "bt2020c", "fcc", "smpte240m", "gbr")
 HD_HEIGHT = 720  # an untagged stream of at least this height is BT.709, below BT.601, as players assume
@@ -100,16 +101,21 @@ def _last_line(text: str) -> str:
 def frame_rate(pts: list[int], time_base: Fraction, *, described: float | None, path: Path) -> Fraction:
     """The exact rate behind frame times that the container has rounded to its time base.
 
-    A standard rate that explains every time to within one tick wins (WebM's ticks are 1 ms, so 24000/1001
-    arrives as 42, 41, 42 ms); the header's rounded figure breaks ties. Else the mean rate, with
-    a warning if uneven.
+    Even steps of many ticks are the rate itself. Else a standard rate that explains every time to within one
+    tick (WebM's ticks are 1 ms, so 24000/1001 arrives as 42, 41, 42 ms), the header's rounded figure breaking
+    ties; else the mean rate, with a warning if the steps are uneven.
     """
     if len(pts) == 1:
         return _nearest_rate(described or 24.0)
-    fits = [rate for rate in STANDARD_RATES if _worst_error(pts, 1 / (rate * time_base)) <= 1.0]
-    mean = Fraction(len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
-    if mean in fits:
+    steps = np.diff(pts)
+    if not steps.any():
+        raise ShotError(
+            f"{path}: all {len(pts)} frames have one time stamp; expected a video; export it again"
+        )
+    mean = Fraction(len(pts) - 1) / (int(pts[-1] - pts[0]) * time_base)
+    if steps.min() == steps.max() >= EXACT_STEP:
         return mean
+    fits = [rate for rate in STANDARD_RATES if _worst_error(pts, 1 / (rate * time_base)) <= 1.0]
     if fits:
         near = described if described is not None else float(mean)
         return min(fits, key=lambda rate: abs(float(rate) - near))

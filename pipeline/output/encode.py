@@ -1,0 +1,186 @@
+"""Frames to H.264 in MP4: the source's exact rate, its sound, and colours that come back as they went in.
+
+The pixels are converted with the BT.709 matrix and the file says so; an untagged file, or one converted with
+ffmpeg's default BT.601 matrix, plays with shifted reds and greens on most players.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from pipeline.errors import OutputError
+from pipeline.files import whole_file
+from pipeline.image import UInt8Array
+from pipeline.shot.video import EXACT_SCALE, ffmpeg_path
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CRF = 16  # visually lossless for film grain (x264's own scale: 0 lossless, 23 default)
+LARGEST_CRF = 51
+COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus")  # what MP4 carries and players play
+SOUND_BITRATE = "192k"
+# On the frames, because ffmpeg lets what the filters say about a frame override the encoder's own options.
+TAGS = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a video is encoded. `scale` repeats each pixel scale x scale times, for tiny frames only."""
+
+    crf: int = DEFAULT_CRF
+    preset: str = "medium"
+    scale: int = 1
+
+
+DEFAULT_SETTINGS = VideoSettings()
+
+
+def encode_video(
+    windows: Iterable[UInt8Array],
+    path: Path,
+    *,
+    fps: Fraction,
+    audio: Path | None = None,
+    settings: VideoSettings = DEFAULT_SETTINGS,
+) -> int:
+    """Encode uint8 RGB [T, H, W, 3] windows to `path` (MP4, H.264, yuv420p, BT.709); return how many.
+
+    Windows are consumed one by one, so memory is one window. An odd width or height gains a column or row
+    that repeats the edge, because 4:2:0 needs even sizes. `audio` is any file with a sound track: copied where
+    MP4 carries it, else AAC; cut to the picture's length when longer. The file appears whole or not at all.
+    Raises OutputError (full disk, no permission, unusable sound), ValueError for windows that do not match.
+    """
+    if not 0 <= settings.crf <= LARGEST_CRF or settings.scale < 1:
+        raise ValueError(f"{settings}; expected crf 0-{LARGEST_CRF}, scale at least 1")
+    frames = _checked(windows, settings.scale)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("no frames to encode; expected at least one")
+    if audio is None:
+        with whole_file(path) as partial:
+            return _encode_picture(first, frames, partial, fps, settings)
+    with whole_file(path) as partial:
+        silent = partial.with_suffix(".silent.mp4")
+        try:
+            num_frames = _encode_picture(first, frames, silent, fps, settings)
+            _add_sound(silent, audio, partial, seconds=num_frames / fps, name=path)
+        finally:
+            silent.unlink(missing_ok=True)
+        return num_frames
+
+
+def _checked(windows: Iterable[UInt8Array], scale: int) -> Iterator[UInt8Array]:
+    """The frames [H, W, 3] one by one, made even-sized, after checking that they are all alike."""
+    shape: tuple[int, ...] | None = None
+    for window in windows:
+        if window.dtype != np.uint8 or window.ndim != 4 or window.shape[3] != 3:
+            raise ValueError(f"window is {window.dtype} {window.shape}; expected uint8 [T, H, W, 3]")
+        shape = shape or window.shape[1:]
+        if window.shape[1:] != shape:
+            raise ValueError(f"window of {window.shape[1:]} after {shape}; expected one size")
+        for frame in window:
+            yield _even(frame.repeat(scale, 0).repeat(scale, 1) if scale > 1 else frame)
+
+
+def _even(frame: UInt8Array) -> UInt8Array:
+    height, width = frame.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return frame
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _encode_picture(
+    first: UInt8Array, rest: Iterator[UInt8Array], path: Path, fps: Fraction, settings: VideoSettings
+) -> int:
+    height, width = first.shape[:2]
+    command = [ffmpeg_path(), "-v", "error", "-nostdin", "-y"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+    command += ["-framerate", f"{fps.numerator}/{fps.denominator}", "-i", "-"]
+    convert = f"scale=out_color_matrix=bt709:out_range=tv:{EXACT_SCALE},format=yuv420p"
+    command += ["-vf", f"{convert},{TAGS}"]
+    command += ["-c:v", "libx264", "-preset", settings.preset, "-crf", str(settings.crf)]
+    command += ["-fps_mode", "passthrough", "-movflags", "+faststart", "-f", "mp4", str(path)]
+    num_frames = 0
+    with _feeding(command, path) as stdin:
+        stdin.write(np.ascontiguousarray(first).data)
+        num_frames = 1
+        for frame in rest:
+            stdin.write(np.ascontiguousarray(frame).data)
+            num_frames += 1
+    return num_frames
+
+
+@contextlib.contextmanager
+def _feeding(command: list[str], path: Path) -> Iterator[IO[bytes]]:
+    """Run ffmpeg on what is written to the yielded pipe; OutputError with its last line when it fails."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors)
+        assert process.stdin is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):  # ffmpeg gave up; its own message says why
+                yield process.stdin
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            code = process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        if code != 0:
+            errors.seek(0)
+            raise ffmpeg_error(path, errors.read().decode(errors="replace"))
+
+
+def ffmpeg_error(path: Path, messages: str) -> OutputError:
+    """The one line for what ffmpeg said while writing `path`."""
+    if "No space left on device" in messages:
+        return OutputError(f"{path}: the disk is full; free some space or choose another output folder")
+    lines = [line.strip() for line in messages.splitlines() if line.strip()]
+    reason = re.sub(r"^\[[^\]]*\] ", "", lines[0]) if lines else "no message"
+    return OutputError(f"{path}: ffmpeg could not write the video ({reason}); check the output folder")
+
+
+def _add_sound(silent: Path, audio: Path, path: Path, *, seconds: Fraction, name: Path) -> None:
+    codec = _sound_codec(audio)
+    if codec is None:
+        raise OutputError(f"{audio}: holds no sound; expected a sound track for {name.name}; leave audio out")
+    how = ["-c:a", "copy"] if codec in COPIED_SOUND else ["-c:a", "aac", "-b:a", SOUND_BITRATE]
+    command = [ffmpeg_path(), "-v", "error", "-nostdin", "-y", "-i", str(silent)]
+    # The limit stands on the sound's own input: -shortest with a copied stream can drop the last pictures.
+    command += [
+        "-t",
+        f"{float(seconds):.6f}",
+        "-i",
+        str(audio),
+        "-map",
+        "0:v:0",
+        "-map",
+        "1:a:0",
+        "-c:v",
+        "copy",
+    ]
+    command += [*how, "-movflags", "+faststart", "-f", "mp4", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode != 0:
+        raise ffmpeg_error(name, result.stderr)
+
+
+def _sound_codec(path: Path) -> str | None:
+    """The codec of the first sound track as ffmpeg names it, or None."""
+    command = [ffmpeg_path(), "-nostdin", "-hide_banner", "-i", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    match = re.search(r"^\s*Stream #0:\d+.*?: Audio: (\w+)", result.stderr, re.MULTILINE)
+    return match[1] if match else None
