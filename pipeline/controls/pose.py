@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 NUM_JOINTS = 18
-_FACE_JOINTS = frozenset((0, 14, 15, 16, 17))  # nose, eyes, ears
+_IS_FACE = np.isin(np.arange(NUM_JOINTS), (0, 14, 15, 16, 17))  # nose, eyes, ears
 # controlnet-aux's sticks are 8 px wide whatever the canvas; pose ControlNets know them on pictures of about
 # 512 px. On a 128 px frame they would hide the figure, so small frames are drawn larger (3x at 128) and
 # averaged down.
@@ -65,8 +65,9 @@ def pose_map_points(
     `points` is float [P, 18, 3]: x right, y down in pixels of the frame (pixel centres at integers), v = 2
     seen, 1 hidden, 0 absent, in COCO-18 order. Absent joints and their sticks are left out; hidden ones are
     drawn, as a detector would guess them, but for the face's five points: no detector sees them through a
-    head, and their absence is what tells a back from a front. Later figures are drawn over earlier ones. Returns uint8 RGB [H, W,
-    3]. Raises ValueError for a wrong shape or a drawn joint that is not finite.
+    head, and their absence is what tells a back from a front. Later figures are drawn over earlier ones.
+    Returns uint8 RGB [H, W, 3].
+    Raises ValueError for a wrong shape or a joint with v > 0 that is not finite.
     """
     if points.ndim != 3 or points.shape[1:] != (NUM_JOINTS, 3):
         raise ValueError(f"pose_map_points: points must be [P, {NUM_JOINTS}, 3], got shape {points.shape}")
@@ -79,16 +80,10 @@ def pose_map_points(
     draw, keypoint = _drawing().draw, _drawing().keypoint
     size = np.array([width, height], np.float64)
     for figure in points:
-        unit = (
-            figure[:, :2].astype(np.float64) + 0.5
-        ) / size  # a pixel's centre lies half a pixel from its edge
-        draw(
-            canvas,
-            [
-                keypoint(x, y) if v > (1 if joint in _FACE_JOINTS else 0) else None
-                for joint, ((x, y), v) in enumerate(zip(unit, figure[:, 2], strict=True))
-            ],
-        )
+        # a pixel's centre lies half a pixel from its edge
+        unit = (figure[:, :2].astype(np.float64) + 0.5) / size
+        drawn = np.where(_IS_FACE, figure[:, 2] > 1, figure[:, 2] > 0)
+        draw(canvas, [keypoint(x, y) if seen else None for (x, y), seen in zip(unit, drawn, strict=True)])
     if scale == 1:
         return canvas
     return np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), np.uint8)

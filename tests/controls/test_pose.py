@@ -1,19 +1,14 @@
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from pipeline.controls import pose_map, pose_map_points
+from pipeline.shot.values import Figure, FrameJoints
 
 NECK, R_SHOULDER, R_ANKLE = 1, 2, 10
-
-
-@dataclass(frozen=True)
-class Figure:
-    points: npt.NDArray[np.float32]
 
 
 def only(*joints: tuple[int, float, float, int]) -> npt.NDArray[np.float32]:
@@ -62,6 +57,14 @@ def test_absent_joints_are_left_out_and_hidden_ones_drawn() -> None:
     assert (seen != alone).any()
 
 
+def test_hidden_face_points_are_left_out_so_that_a_back_is_no_front() -> None:
+    neck = (NECK, 64.0, 64.0, 2)
+    alone = pose_map_points(only(neck), 128, 128)
+    for joint in (0, 14, 15, 16, 17):
+        np.testing.assert_array_equal(pose_map_points(only(neck, (joint, 64.0, 30.0, 1)), 128, 128), alone)
+        assert (pose_map_points(only(neck, (joint, 64.0, 30.0, 2)), 128, 128) != alone).any()
+
+
 def test_joint_outside_the_frame_clips() -> None:
     picture = pose_map_points(only((NECK, 64.0, 64.0, 2), (R_SHOULDER, -40.0, 64.0, 1)), 128, 128)
     assert picture[64, 2].any()  # the stick runs out of the frame
@@ -69,8 +72,8 @@ def test_joint_outside_the_frame_clips() -> None:
 
 
 def test_no_figure_is_black_and_frames_are_apart() -> None:
-    figure = Figure(only((NECK, 50.0, 50.0, 2))[0])
-    out = pose_map([(), (figure,), (figure, figure)], 128, 96)
+    figure = Figure("iris", 1, only((NECK, 50.0, 50.0, 2))[0])
+    out = pose_map([FrameJoints(1, ()), FrameJoints(2, (figure,)), FrameJoints(3, (figure, figure))], 128, 96)
     assert out.shape == (3, 128, 96, 3)
     assert not out[0].any()
     np.testing.assert_array_equal(out[1], pose_map_points(figure.points[None], 128, 96))

@@ -1,0 +1,83 @@
+"""What img2img is asked to do. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEDULER_NAMES = ("ddim", "euler", "dpmpp_2m")
+
+
+@dataclass(frozen=True)
+class ControlUse:
+    """How much one ControlNet steers, and when.
+
+    `weight` scales its residuals; `start` and `end` are fractions of the executed steps, as in diffusers:
+    step i of n is steered when i / n >= start and (i + 1) / n <= end.
+    """
+
+    kind: str
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.start <= self.end <= 1.0:
+            raise ValueError(
+                f"control '{self.kind}': need 0 <= start <= end <= 1, got {self.start}, {self.end}"
+            )
+
+    def steers(self, step: int, num_steps: int) -> bool:
+        """Whether executed step `step` (0-based) of `num_steps` is steered at all."""
+        inside = step / num_steps >= self.start and (step + 1) / num_steps <= self.end
+        return inside and self.weight != 0.0
+
+
+@dataclass(frozen=True)
+class Img2ImgSettings:
+    """One way to restyle frames.
+
+    `strength` in [0, 1]: 0 returns the frame through the VAE, 1 starts from pure noise. `steps` is the length
+    of the whole schedule, of which int(steps * strength) are executed. `guidance` >= 1 is the classifier-free
+    scale (Ho and Salimans 2022); at 1 the negative prompt is not used and a step costs half. `scheduler` is
+    one of SCHEDULER_NAMES.
+    """
+
+    prompt: str
+    negative: str = ""
+    strength: float = 0.6
+    steps: int = 20
+    guidance: float = 3.0
+    scheduler: str = "ddim"
+    controls: tuple[ControlUse, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"strength is {self.strength}; expected a number in [0, 1]")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected at least 1")
+        if self.guidance < 1.0:
+            raise ValueError(f"guidance is {self.guidance}; expected at least 1 (1 = no guidance)")
+        if self.scheduler not in SCHEDULER_NAMES:
+            raise ValueError(f"scheduler is '{self.scheduler}'; expected one of {', '.join(SCHEDULER_NAMES)}")
+
+    @property
+    def executed_steps(self) -> int:
+        """Steps that run, as diffusers' img2img counts them."""
+        return min(int(self.steps * self.strength), self.steps)
+
+
+@dataclass(frozen=True)
+class KnownPixels:
+    """Pixels that the result should agree with, such as the previous styled frame carried along the motion.
+
+    `pixels` uint8 RGB [B, H, W, 3]; `mask` float32 [B, H, W] in [0, 1], 1 = known. Before each executed step
+    i of n with i / n < `until`, the latents under the mask are replaced by those of `pixels`, noised to that
+    step's level.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.float32]
+    until: float = 1.0

@@ -1,0 +1,67 @@
+"""Model families: load, encode, LoRA files in and out.
+
+`families` is light; every other name here loads torch, diffusers and transformers at its first use, so that
+planning and `lookdev --help` do not pay for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from pipeline.models.families import FAMILIES, Family, find_model
+
+if TYPE_CHECKING:
+    from pipeline.models.encode import count_tokens, decode_latents, encode_images, encode_text
+    from pipeline.models.load import load_model
+    from pipeline.models.lora_apply import LoraUse, apply_loras, remove_loras
+    from pipeline.models.lora_file import LoraFile, lora_metadata, read_lora, write_lora
+    from pipeline.models.lora_inject import (
+        LoraModules,
+        inject_lora,
+        load_lora_state,
+        lora_disabled,
+        lora_state,
+    )
+    from pipeline.models.model import Model
+
+_HOMES = {
+    "Model": "model",
+    "load_model": "load",
+    **dict.fromkeys(("count_tokens", "decode_latents", "encode_images", "encode_text"), "encode"),
+    **dict.fromkeys(("LoraUse", "apply_loras", "remove_loras"), "lora_apply"),
+    **dict.fromkeys(("LoraFile", "lora_metadata", "read_lora", "write_lora"), "lora_file"),
+    **dict.fromkeys(
+        ("LoraModules", "inject_lora", "load_lora_state", "lora_disabled", "lora_state"), "lora_inject"
+    ),
+}
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "LoraFile",
+    "LoraModules",
+    "LoraUse",
+    "Model",
+    "apply_loras",
+    "count_tokens",
+    "decode_latents",
+    "encode_images",
+    "encode_text",
+    "find_model",
+    "inject_lora",
+    "load_lora_state",
+    "load_model",
+    "lora_disabled",
+    "lora_metadata",
+    "lora_state",
+    "read_lora",
+    "remove_loras",
+    "write_lora",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

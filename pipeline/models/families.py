@@ -1,0 +1,79 @@
+"""The table of model families. No torch here: planning and `--help` read it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from pipeline.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row: what differs between families of Stable-Diffusion-shaped models.
+
+    `size_multiple` and `default_size` are pixels. `context_width` is the UNet's `cross_attention_dim`, by
+    which a folder on disk is recognised. `lora_architecture` (modelspec.architecture) and
+    `base_model_version` (ss_base_model_version) are what a LoRA file of this family says about itself.
+    `folder` holds the weights that come with lookdev, where there are any.
+    """
+
+    name: str
+    size_multiple: int
+    default_size: int
+    control_kinds: tuple[str, ...]
+    context_width: int
+    lora_architecture: str
+    base_model_version: str
+    folder: Path | None = None
+
+
+_MINI = Family(
+    name="mini",
+    size_multiple=8,
+    default_size=128,
+    control_kinds=("depth", "pose"),
+    context_width=128,
+    lora_architecture="lookdev-mini/lora",
+    base_model_version="lookdev_mini",
+    folder=Path(__file__).parent / "mini",
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in (_MINI,)})
+
+
+def find_model(name_or_path: str | Path) -> tuple[Family, Path]:
+    """The family and folder of a model, given a row's name or a diffusers-layout folder.
+
+    A name wins over a folder of the same name; write `./mini` for the folder. Reads one small JSON file at
+    most. Raises ModelError when nothing is there or the folder's UNet belongs to no family.
+    """
+    row = FAMILIES.get(str(name_or_path))
+    if row is not None and row.folder is not None:
+        return row, row.folder
+    folder = Path(name_or_path)
+    if not folder.exists():
+        close = difflib.get_close_matches(str(name_or_path), FAMILIES, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "give one of these or the folder of a model"
+        raise ModelError(f"model '{name_or_path}' is not there; known names: {', '.join(FAMILIES)}; {hint}")
+    return _family_of(folder), folder
+
+
+def _family_of(folder: Path) -> Family:
+    config = folder / "unet" / "config.json"
+    try:
+        width = json.loads(config.read_text(encoding="utf-8"))["cross_attention_dim"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder}: no readable unet/config.json ({type(error).__name__}); expected a model folder in "
+            "diffusers layout (unet, vae, text_encoder, tokenizer, scheduler, controlnet_<kind>)"
+        ) from error
+    for family in FAMILIES.values():
+        if family.context_width == width:
+            return family
+    known = ", ".join(f"{family.name} ({family.context_width})" for family in FAMILIES.values())
+    raise ModelError(f"{config}: cross_attention_dim is {width}, which no family has; known: {known}")

@@ -1,0 +1,143 @@
+"""Trainable LoRA layers through peft, read and written under kohya's names.
+
+Which layers: kohya's default, every Linear and 1x1 conv inside a Transformer2DModel of the UNet, and the
+attention and MLP Linears of the text encoder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from pipeline.errors import ModelError
+from pipeline.models.lora_file import ALPHA, DOWN, UP
+from pipeline.models.model import Model
+from pipeline.models.names import kohya_name
+
+ADAPTER = "lookdev"
+
+
+@dataclass(frozen=True)
+class LoraModules:
+    """The trainable parameters, float32, in a fixed order (down, up per layer, layers by path)."""
+
+    unet_parameters: list[nn.Parameter]
+    text_parameters: list[nn.Parameter]
+
+
+def inject_lora(model: Model, *, rank: int, alpha: float, text_encoder: bool, seed: int) -> LoraModules:
+    """Wrap the target layers so that only LoRA weights train; the model computes the same until they change.
+
+    `down` starts random from `seed` (Kaiming uniform), `up` starts at zero; the global random state is
+    untouched. LoRA weights are float32 whatever the model's dtype. The text encoder is wrapped only if
+    `text_encoder`. Raises ValueError when the model is wrapped already.
+    """
+    if any(isinstance(layer, LoraLayer) for _, layer in _layers(model)):
+        raise ValueError("inject_lora: the model has LoRA layers already; load it afresh")
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        _wrap(model.unet, _unet_targets(model.unet), rank, alpha)
+        if text_encoder:
+            _wrap(model.text_encoder, _text_targets(model.text_encoder), rank, alpha)
+    parameters: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+    for name, layer in _lora_layers(model).items():
+        down, up = _weights(layer)
+        for weight in (down, up):
+            weight.data = weight.data.float()
+            weight.requires_grad_(True)
+        parameters[name.startswith("lora_te_")] += [down, up]
+    return LoraModules(unet_parameters=parameters[False], text_parameters=parameters[True])
+
+
+def lora_state(model: Model) -> dict[str, torch.Tensor]:
+    """A snapshot of the injected weights under kohya's keys, alpha included, float32 on the CPU."""
+    state: dict[str, torch.Tensor] = {}
+    for name, layer in _lora_layers(model).items():
+        down, up = _weights(layer)
+        state[name + DOWN] = down.detach().cpu().clone()
+        state[name + UP] = up.detach().cpu().clone()
+        state[name + ALPHA] = torch.tensor(float(layer.lora_alpha[ADAPTER]))
+    return state
+
+
+def load_lora_state(model: Model, state: Mapping[str, torch.Tensor]) -> None:
+    """Put a snapshot of `lora_state` back into the injected layers, bit for bit.
+
+    Raises ModelError when keys, shapes or alphas are not those of the injected layers.
+    """
+    ours = lora_state(model)
+    odd = sorted(set(ours) ^ set(state))
+    odd += [key for key in ours if key in state and ours[key].shape != state[key].shape]
+    odd += [key for key in ours if key.endswith(ALPHA) and key in state and ours[key] != state[key]]
+    if odd:
+        raise ModelError(
+            f"LoRA state: {len(odd)} keys do not fit the layers being trained, first {', '.join(odd[:3])}; "
+            "rank, alpha or text-encoder setting changed since the checkpoint: start afresh"
+        )
+    with torch.no_grad():
+        for name, layer in _lora_layers(model).items():
+            down, up = _weights(layer)
+            down.copy_(state[name + DOWN])
+            up.copy_(state[name + UP])
+
+
+@contextlib.contextmanager
+def lora_disabled(model: Model) -> Iterator[None]:
+    """Inside, the model computes as if nothing were injected (the base model's own prediction)."""
+    layers = list(_lora_layers(model).values())
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def _unet_targets(unet: nn.Module) -> list[str]:
+    targets = []
+    for root, block in unet.named_modules():
+        if not isinstance(block, Transformer2DModel):
+            continue
+        for path, layer in block.named_modules():
+            pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
+            if isinstance(layer, nn.Linear) or pointwise:
+                targets.append(f"{root}.{path}")
+    return targets
+
+
+def _text_targets(text_encoder: nn.Module) -> list[str]:
+    return [
+        path
+        for path, layer in text_encoder.named_modules()
+        if isinstance(layer, nn.Linear) and (".self_attn." in path or ".mlp." in path)
+    ]
+
+
+def _wrap(module: nn.Module, targets: list[str], rank: int, alpha: float) -> None:
+    # target paths are whole; peft also matches ends of paths, which whole ones cannot be of each other
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights=True)
+    inject_adapter_in_model(config, module, adapter_name=ADAPTER)
+
+
+def _layers(model: Model) -> Iterator[tuple[str, nn.Module]]:
+    for module, text in ((model.unet, False), (model.text_encoder, True)):
+        for path, layer in module.named_modules():
+            yield kohya_name(path, text=text), layer
+
+
+def _lora_layers(model: Model) -> dict[str, Any]:
+    return {name: layer for name, layer in _layers(model) if isinstance(layer, LoraLayer)}
+
+
+def _weights(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
+    return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
