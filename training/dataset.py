@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, read_image, resize
 from training.captions import lint
-from training.schema import Concept, DatasetFile, read_dataset_file
+from training.schema import Concept, DatasetFile
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -47,6 +47,11 @@ class Dataset:
         """The control kinds that at least one example has, sorted."""
         return tuple(sorted({kind for example in self.examples for kind in example.controls}))
 
+    def with_steps(self, steps: int) -> Dataset:
+        """The same dataset with another number of training steps."""
+        train = self.file.train.model_copy(update={"steps": steps})
+        return replace(self, file=self.file.model_copy(update={"train": train}))
+
     def digest(self) -> str:
         """sha256 over settings, captions and pixels: equal digests train equal LoRAs."""
         state = hashlib.sha256(self.file.model_dump_json(by_alias=True).encode())
@@ -59,12 +64,11 @@ class Dataset:
         return state.hexdigest()
 
 
-def load_dataset(path: Path, *, size: int, control_kinds: Sequence[str]) -> Dataset:
-    """Read a dataset file and all that it names, for a model of `size` pixels that knows these control kinds.
+def load_dataset(path: Path, file: DatasetFile, *, size: int, control_kinds: Sequence[str]) -> Dataset:
+    """Read all that the dataset file at `path` names, for a model of `size` pixels that knows these controls.
 
     Raises `DatasetError`, one line, on the first fault: see the module's tests for the list.
     """
-    file = read_dataset_file(path)
     examples: list[Example] = []
     for index, concept in enumerate(file.concept):
         where = f"{path}:concept[{index + 1}]"

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.errors import DatasetError
 from pipeline.image import write_png
-from training.dataset import check_captions, load_dataset
+from training.dataset import Dataset, check_captions, load_dataset
+from training.schema import read_dataset_file
 
 TOML = """
 name = "iris"
@@ -35,12 +36,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(folder: Path) -> object:
-    return load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth", "pose"))
+def load(folder: Path, *, kinds: tuple[str, ...] = ("depth", "pose")) -> Dataset:
+    path = folder / "dataset.toml"
+    return load_dataset(path, read_dataset_file(path), size=32, control_kinds=kinds)
 
 
 def test_reads_images_captions_and_the_controls_that_are_there(folder: Path) -> None:
-    dataset = load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth", "pose"))
+    dataset = load(folder)
     assert [example.path.name for example in dataset.examples] == ["0001.png", "0002.png", "0003.png"]
     assert [example.caption for example in dataset.examples] == [
         f"irisbot woman, view {n}" for n in (1, 2, 3)
@@ -55,7 +57,7 @@ def test_a_larger_image_and_its_control_are_cut_to_the_same_centred_square(folde
     picture = np.broadcast_to(bands[None, :, None], (64, 96, 3)).copy()
     for kind in ("images", "depth"):
         write_png(folder / kind / "0003.png", picture)
-    dataset = load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth",))
+    dataset = load(folder)
     expected = np.repeat(np.arange(4, 20, dtype=np.uint8) * 10, 2)
     np.testing.assert_array_equal(dataset.examples[2].image[5, :, 0], expected)
     np.testing.assert_array_equal(dataset.examples[2].image, dataset.examples[2].controls["depth"])
@@ -63,12 +65,12 @@ def test_a_larger_image_and_its_control_are_cut_to_the_same_centred_square(folde
 
 def test_controls_can_be_turned_off(folder: Path) -> None:
     (folder / "dataset.toml").write_text(TOML + "controls = []\n", encoding="utf-8")
-    assert load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth",)).control_kinds == ()
+    assert load(folder).control_kinds == ()
 
 
 def test_the_digest_follows_pixels_captions_and_settings(folder: Path) -> None:
     def digest() -> str:
-        return load_dataset(folder / "dataset.toml", size=32, control_kinds=("depth",)).digest()
+        return load(folder).digest()
 
     seen = [digest()]
     assert digest() == seen[0]
@@ -145,7 +147,7 @@ def test_several_faults_are_counted(folder: Path) -> None:
 
 
 def test_captions_longer_than_the_context_are_refused(folder: Path) -> None:
-    dataset = load_dataset(folder / "dataset.toml", size=32, control_kinds=())
+    dataset = load(folder, kinds=())
     check_captions(dataset, count_tokens=lambda text: len(text.split()), max_tokens=4)
     with pytest.raises(DatasetError, match=r"0001\.txt: 4 tokens, the text encoder reads 3; shorten"):
         check_captions(dataset, count_tokens=lambda text: len(text.split()), max_tokens=3)

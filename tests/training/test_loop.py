@@ -1,0 +1,188 @@
+"""The loop on a random miniature: what it trains, with what, and that it is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import DatasetError
+from pipeline.models import Model, encode_text, load_model, lora_state
+from training import losses
+from training.dataset import Dataset, load_dataset
+from training.loop import Draw, Material, Trainer, draw, prepare, resolve_precision
+from training.schema import TrainSettings, read_dataset_file
+
+MakeDataset = Callable[[str], Path]
+
+
+def load(make_dataset: MakeDataset, miniature_folder: Path, train: str) -> tuple[Model, Dataset, Material]:
+    path = make_dataset(train)
+    model = load_model(miniature_folder)
+    dataset = load_dataset(path, read_dataset_file(path), size=128, control_kinds=("depth", "pose"))
+    return model, dataset, prepare(model, dataset)
+
+
+@pytest.fixture
+def trainer(make_dataset: MakeDataset, miniature_folder: Path) -> Trainer:
+    model, dataset, material = load(
+        make_dataset, miniature_folder, "steps = 4\nbatch = 2\nrank = 4\nalpha = 4.0"
+    )
+    return Trainer(model, material, dataset.file.train, precision="fp32")
+
+
+def test_controls_join_with_their_probability_and_captions_drop_to_the_trigger(trainer: Trainer) -> None:
+    settings = TrainSettings(batch=250, control_probability=0.7, caption_dropout=0.2)
+    draws = [draw(trainer.material, step, settings, 1000) for step in range(4)]
+    for kind in ("depth", "pose"):
+        share = torch.cat([one.use_control[kind] for one in draws]).float().mean()
+        assert share == pytest.approx(0.7, abs=0.06)  # 4 sigma of 1000 draws: 0.058
+    both = torch.cat([one.use_control["depth"] & one.use_control["pose"] for one in draws]).float().mean()
+    assert both == pytest.approx(0.49, abs=0.065)  # drawn one by one: 0.7 squared
+    kept = torch.tensor([keep for one in draws for keep in one.keep_caption]).float().mean()
+    assert kept == pytest.approx(0.8, abs=0.052)
+
+
+def test_timesteps_cover_the_whole_range_evenly_in_every_batch(trainer: Trainer) -> None:
+    for step in range(5):
+        timesteps = draw(trainer.material, step, TrainSettings(batch=10), 1000).timesteps
+        assert sorted(int(t) // 100 for t in timesteps) == list(range(10))
+
+
+def test_an_example_without_a_control_never_draws_it(trainer: Trainer) -> None:
+    has = {"depth": torch.tensor([True, False, True, False])}
+    material = replace(trainer.material, has_control=has)
+    one = draw(material, 0, TrainSettings(batch=40, control_probability=1.0), 1000)
+    assert [bool(used) for used in one.use_control["depth"]] == [index % 2 == 0 for index in one.indices]
+
+
+def test_controlnets_run_on_their_rows_only_and_equal_the_plain_calls(trainer: Trainer) -> None:
+    model, material = trainer.model, trainer.material
+    one = draw(material, 0, TrainSettings(batch=3), 1000)
+    used = {"depth": torch.tensor([True, False, True]), "pose": torch.tensor([False, False, True])}
+    one = replace(one, use_control=used)
+    noisy = one.noise
+    with torch.no_grad():
+        ours = trainer.predict(noisy, one.timesteps, [material.captions[i] for i in one.indices], one)
+        for row, index in enumerate(one.indices):
+            expected = reference(model, material, one, row, index)
+            # The same sums in another batch size: float32 rounding only.
+            torch.testing.assert_close(ours[row : row + 1], expected, rtol=1e-4, atol=1e-5)
+
+
+def reference(model: Model, material: Material, one: Draw, row: int, index: int) -> Any:
+    """One example through the modules by hand, controls summed as diffusers' MultiControlNet sums them."""
+    noisy, time = one.noise[row : row + 1], one.timesteps[row : row + 1]
+    text = encode_text(model, [material.captions[index]])
+    extra: dict[str, Any] = {}
+    for kind in one.use_control:
+        if not one.use_control[kind][row]:
+            continue
+        cond = material.controls[kind][index : index + 1]
+        down, mid = model.controlnets[kind](noisy, time, text, cond, return_dict=False)
+        old_down = extra.get("down_block_additional_residuals", [torch.zeros_like(d) for d in down])
+        extra["down_block_additional_residuals"] = [a + b for a, b in zip(old_down, down, strict=True)]
+        extra["mid_block_additional_residual"] = mid + extra.get("mid_block_additional_residual", 0.0)
+    return model.unet(noisy, time, text, return_dict=False, **extra)[0]
+
+
+def test_the_loss_is_the_papers_formula(trainer: Trainer) -> None:
+    one = draw(trainer.material, 0, trainer.settings, 1000)
+    one = replace(one, use_control={}, keep_caption=[True, False])
+    latents = trainer.material.latents[one.indices]
+    bar = trainer.alphas_cumprod[one.timesteps].view(-1, 1, 1, 1)
+    noisy = bar.sqrt() * latents + (1 - bar).sqrt() * one.noise
+    captions = [trainer.material.captions[one.indices[0]], "irisbot"]
+    with torch.no_grad():
+        said = trainer.model.unet(noisy, one.timesteps, encode_text(trainer.model, captions)).sample
+        wanted = bar.sqrt() * one.noise - (1 - bar).sqrt() * latents
+        snr = (bar / (1 - bar)).flatten()
+        weight = torch.minimum(snr + 1, torch.tensor(5.0)) / (snr + 1)
+        expected = (weight * (said - wanted).square().mean(dim=(1, 2, 3))).mean()
+        torch.testing.assert_close(trainer.loss(one), expected, rtol=1e-4, atol=0.0)
+
+
+def test_only_the_lora_learns_and_the_loss_falls_on_one_fixed_batch(trainer: Trainer) -> None:
+    frozen = {k: v.clone() for k, v in trainer.model.unet.state_dict().items() if "lora" not in k}
+    one = draw(trainer.material, 0, trainer.settings, 1000)
+    before = float(trainer.loss(one).detach())
+    for _ in range(4):
+        trainer.optimizer.zero_grad()
+        trainer.loss(one).backward()  # type: ignore[no-untyped-call]
+        trainer.optimizer.step()
+    assert float(trainer.loss(one).detach()) < before
+    for name, value in frozen.items():
+        assert torch.equal(trainer.model.unet.state_dict()[name], value), name
+
+
+def test_the_text_encoder_learns_only_when_asked(make_dataset: MakeDataset, miniature_folder: Path) -> None:
+    settings = "steps = 2\nbatch = 2\nrank = 2\ntext_lr = 0.001\ncontrol_probability = 0.0"
+    model, dataset, material = load(make_dataset, miniature_folder, settings)
+    trainer = Trainer(model, material, dataset.file.train, precision="fp32")
+    trainer.take_step()
+    trainer.take_step()
+    ups = [
+        v for k, v in lora_state(model).items() if k.startswith("lora_te_") and k.endswith("lora_up.weight")
+    ]
+    assert len(ups) == 12  # 2 layers of q, k, v, out, fc1, fc2
+    assert any(bool(up.abs().sum() > 0) for up in ups)
+
+
+def test_prior_preservation_starts_at_zero_and_pulls_back(
+    make_dataset: MakeDataset, miniature_folder: Path
+) -> None:
+    model, dataset, material = load(
+        make_dataset, miniature_folder, "batch = 2\nrank = 2\ncaption_dropout = 0.0"
+    )
+    plain = Trainer(model, material, dataset.file.train, precision="fp32")
+    one = draw(material, 0, plain.settings, 1000)
+
+    def prior_part() -> float:
+        with torch.no_grad():
+            without = plain.loss(one)
+            settings = plain.settings
+            plain.settings = settings.model_copy(update={"prior_weight": 2.0})
+            with_prior = plain.loss(one)
+            plain.settings = settings
+        return float(with_prior - without)
+
+    assert material.plain[0].startswith("woman, front")
+    assert prior_part() == 0.0  # an untrained LoRA changes nothing, so the base predicts the same bytes
+    plain.take_step()
+    assert prior_part() > 0.0
+    assert all(p.requires_grad for p in plain.parameters)  # switching the LoRA off and on leaves it trainable
+
+
+def test_a_diverged_training_is_one_line(trainer: Trainer) -> None:
+    with torch.no_grad():
+        trainer.parameters[1].fill_(float("inf"))
+    with pytest.raises(DatasetError, match=r"train\.lr: the loss is not finite at step 1; lower lr"):
+        trainer.take_step()
+
+
+def test_bf16_is_close_to_fp32_and_weights_stay_fp32(trainer: Trainer) -> None:
+    one = draw(trainer.material, 0, trainer.settings, 1000)
+    with torch.no_grad():
+        exact = float(trainer.loss(one))
+        trainer.precision = "bf16"
+        rough = float(trainer.loss(one))
+    assert rough == pytest.approx(exact, rel=0.02)  # bf16 keeps 8 bits: 0.4 % a number, errors average out
+    assert rough != exact
+    trainer.take_step()
+    assert {p.dtype for p in trainer.parameters} == {torch.float32}
+
+
+def test_a_precision_that_is_asked_for_is_taken() -> None:
+    cpu = torch.device("cpu")
+    assert resolve_precision("fp32", cpu) == "fp32"
+    assert resolve_precision("bf16", cpu) == "bf16"
+    assert resolve_precision("auto", cpu) in ("fp32", "bf16")
+
+
+def test_the_noise_schedule_is_the_models(trainer: Trainer) -> None:
+    assert trainer.prediction_type == "v_prediction"
+    assert float(losses.signal_to_noise(trainer.alphas_cumprod, torch.tensor([999]))) == 0.0

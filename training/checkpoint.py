@@ -1,0 +1,101 @@
+"""Checkpoints: all that a training needs to go on as if it had never stopped, one file, whole or not at all.
+
+The order of the images and the random numbers are functions of (seed, step) (`training.schedule`), so the
+step stands for both; weights and the optimizer's moments are stored in float32, exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import OutputError
+from pipeline.files import whole_file
+from pipeline.models import Model, load_lora_state, lora_state
+from training.loop import Trainer
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint in memory."""
+
+    digest: str  # of dataset, settings and model: what the training is of
+    step: int
+    seconds: float  # spent on steps so far
+    precision: str
+    lora: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+
+
+def save(path: Path, trainer: Trainer, *, digest: str, seconds: float) -> None:
+    """Write the trainer's state to `path`. Raises `OutputError` when the system refuses."""
+    state = {
+        "version": VERSION,
+        "digest": digest,
+        "step": trainer.step,
+        "seconds": seconds,
+        "precision": trainer.precision,
+        "lora": lora_state(trainer.model),
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+    with whole_file(path) as partial:
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # torch's zip writer reports a full disk this way
+            raise OutputError(f"{path}: cannot be written ({error}); is the disk full?") from error
+
+
+def read(path: Path) -> Saved | None:
+    """The checkpoint at `path`, or None where there is none that can be used (said in the log).
+
+    Read with `weights_only`, so a file from elsewhere cannot run code.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["version"] != VERSION:
+            raise KeyError(f"version {state['version']}")
+        fields = {name: state[name] for name in Saved.__dataclass_fields__}
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
+        log.warning("%s: not a checkpoint of this program (%s); training starts afresh", path, error)
+        return None
+    return Saved(**fields)
+
+
+def restore(trainer: Trainer, saved: Saved) -> None:
+    """Put a checkpoint's weights, optimizer state and step into a trainer built with the same settings."""
+    load_lora_state(trainer.model, saved.lora)
+    trainer.optimizer.load_state_dict(saved.optimizer)
+    trainer.step = saved.step
+
+
+def model_digest(model: Model) -> str:
+    """sha256 over the weights that a training depends on, as loaded (before a LoRA is injected)."""
+    import hashlib
+
+    state = hashlib.sha256()
+    parts = {"unet": model.unet, "vae": model.vae, "text_encoder": model.text_encoder, **model.controlnets}
+    for part_name in sorted(parts):
+        for name, tensor in sorted(parts[part_name].state_dict().items()):
+            state.update(f"\0{part_name}.{name}\0".encode())
+            state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return state.hexdigest()

@@ -1,0 +1,77 @@
+"""The trained LoRA as files that other tools read: kohya safetensors and A1111's sidecar."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline.files import write_text
+from pipeline.models import Model, lora_metadata, lora_state, write_lora
+from training.captions import tag_frequency
+from training.dataset import Dataset
+
+
+def write(path: Path, model: Model, dataset: Dataset) -> None:
+    """Write the injected LoRA to `path` and its sidecar beside it, each whole or not at all.
+
+    The same weights and dataset give the same bytes. Raises `OutputError`.
+    """
+    write_lora(path, lora_state(model), metadata=metadata(model, dataset))
+    write_text(path.with_suffix(".json"), json.dumps(sidecar(dataset), indent=2, ensure_ascii=False) + "\n")
+
+
+def metadata(model: Model, dataset: Dataset) -> dict[str, str]:
+    """The header of the file: what a LoRA browser shows, and what kohya's tools expect."""
+    train, concepts = dataset.file.train, dataset.file.concept
+    captions = [
+        [example.caption for example in dataset.examples if example.concept == index]
+        for index in range(len(concepts))
+    ]
+    # kohya names a dataset folder "<repeats>_<trigger> <class>"
+    folders = [f"{c.repeats}_{c.trigger} {c.class_word}" for c in concepts]
+    extra = {
+        "ss_dataset_dirs": json.dumps(
+            {
+                folder: {"n_repeats": concept.repeats, "img_count": len(texts)}
+                for folder, concept, texts in zip(folders, concepts, captions, strict=True)
+            },
+            ensure_ascii=False,
+        ),
+        "ss_num_train_images": str(len(dataset.examples)),
+        "ss_learning_rate": str(train.lr),
+        "ss_unet_lr": str(train.lr),
+        "ss_text_encoder_lr": str(train.text_lr),
+        "ss_max_train_steps": str(train.steps),
+        "ss_batch_size_per_device": str(train.batch),
+        "ss_seed": str(train.seed),
+        "ss_caption_dropout_rate": str(train.caption_dropout),
+        "ss_min_snr_gamma": str(train.min_snr_gamma),
+        "ss_clip_skip": "None",
+        "modelspec.usage_hint": _usage(dataset),
+    }
+    return lora_metadata(
+        model.family,
+        name=dataset.file.name,
+        rank=train.rank,
+        alpha=train.alpha,
+        trigger=", ".join(concept.trigger for concept in concepts),
+        tag_frequency=dict(zip(folders, map(tag_frequency, captions), strict=True)),
+        extra=extra,
+    )
+
+
+def sidecar(dataset: Dataset) -> dict[str, str | float]:
+    """A1111's `<name>.json`, read by its LoRA browser."""
+    return {
+        "activation text": ", ".join(c.trigger for c in dataset.file.concept),
+        "preferred weight": 1.0,
+        "negative text": "",
+        "sd version": "Other",
+        "description": _usage(dataset),
+        "notes": f"lookdev, {len(dataset.examples)} images, {dataset.file.train.steps} steps",
+    }
+
+
+def _usage(dataset: Dataset) -> str:
+    concepts = "; ".join(f"'{c.trigger}' is a {c.kind} ({c.class_word})" for c in dataset.file.concept)
+    return f"Put the trigger into the prompt: {concepts}."

@@ -1,0 +1,80 @@
+"""Sample images of a training as one contact sheet: what it learns from, its controls, before and after.
+
+The samples are pure text-to-image under control (img2img at strength 1 on grey frames), so nothing of the training
+image itself helps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.diffuse import ControlUse, Img2ImgSettings, img2img
+from pipeline.image import UInt8Array
+from pipeline.models import Model, lora_disabled
+from pipeline.output import write_contact_sheet
+from training.dataset import Dataset, Example
+
+NUM_SAMPLES = 4
+_STEPS, _GUIDANCE = 10, 2.0  # what the presets that ship render with, a little finer
+_GREY = 128
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample image to draw: a prompt, and the example that lends its controls."""
+
+    prompt: str
+    example: Example
+
+
+def choose_samples(dataset: Dataset) -> list[Sample]:
+    """The dataset's own prompts if it names any; captions of examples spread evenly over it otherwise."""
+    examples = dataset.examples
+    prompts = dataset.file.train.samples
+    count = len(prompts) or min(NUM_SAMPLES, len(examples))
+    spread = [examples[i * len(examples) // count] for i in range(count)]
+    return [Sample(prompts[i] if prompts else example.caption, example) for i, example in enumerate(spread)]
+
+
+def draw_samples(model: Model, samples: list[Sample], *, size: int, seed: int) -> UInt8Array:
+    """One image per sample with the model as it is now, uint8 RGB [N, size, size, 3]."""
+    grey = np.full((1, size, size, 3), _GREY, np.uint8)
+    images = []
+    for number, sample in enumerate(samples):
+        controls: Mapping[str, UInt8Array] = {kind: c[None] for kind, c in sample.example.controls.items()}
+        settings = Img2ImgSettings(
+            prompt=sample.prompt,
+            negative="",
+            strength=1.0,
+            steps=_STEPS,
+            guidance=_GUIDANCE,
+            scheduler="ddim",
+            controls=tuple(ControlUse(kind=kind, weight=1.0, start=0.0, end=1.0) for kind in controls),
+        )
+        images.append(img2img(model, grey, controls, settings, [seed + number]))
+    return np.concatenate(images)
+
+
+def write_sheet(model: Model, dataset: Dataset, path: Path) -> None:
+    """Draw the samples without and with the LoRA and write the sheet. Raises OutputError."""
+    samples = choose_samples(dataset)
+    seed = dataset.file.train.seed
+    after = draw_samples(model, samples, size=dataset.size, seed=seed)
+    with lora_disabled(model):
+        before = draw_samples(model, samples, size=dataset.size, seed=seed)
+    blank = np.zeros_like(after[0])
+    columns = ["training image", *dataset.control_kinds, "without LoRA", "with LoRA"]
+    rows = [
+        [
+            sample.example.image,
+            *(sample.example.controls.get(kind, blank) for kind in dataset.control_kinds),
+            before[i],
+            after[i],
+        ]
+        for i, sample in enumerate(samples)
+    ]
+    write_contact_sheet(path, rows, columns)
