@@ -113,8 +113,10 @@ def _agreement(low: Float32Array) -> Float32Array:
 
 def _smooth(values: Float32Array, mask: Float32Array, *, sigma: float) -> Float32Array:
     """Gaussian of `values` [H, W, C] that sees the mask only (normalised convolution); 0 far from it."""
-    total = cv2.GaussianBlur(mask, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    weighted = cv2.GaussianBlur(values * mask[..., None], (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    # nothing beyond the frame either: a repeated edge pixel would outweigh the picture next to it
+    border = cv2.BORDER_CONSTANT
+    total = cv2.GaussianBlur(mask, (0, 0), sigma, borderType=border)
+    weighted = cv2.GaussianBlur(values * mask[..., None], (0, 0), sigma, borderType=border)
     smoothed: Float32Array = weighted.reshape(values.shape) / np.maximum(total, 1e-4)[..., None]
     return smoothed
 

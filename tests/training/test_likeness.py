@@ -136,7 +136,7 @@ def test_share_counts() -> None:
 
 
 def test_stage_truths_are_told_apart() -> None:
-    """Every member of the cast, blurred and dimmed a little, is nearest to its own truth in a staged frame."""
+    """Every member of the cast, blurred and dimmed a little, is nearest to its own truth on the stage."""
     from samples.stage.actions import Performance
     from samples.stage.cameras import Move
     from samples.stage.cast import CAST
