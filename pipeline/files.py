@@ -54,7 +54,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             yield partial
             os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing to clear where the folder itself could not be made
+            partial.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -56,9 +56,9 @@ def encode_video(
 ) -> int:
     """Encode uint8 RGB [T, H, W, 3] windows to `path` (MP4, H.264, yuv420p, BT.709); return how many.
 
-    Windows are consumed one by one, so memory is one window. An odd width or height gains a column or row that
-    repeats the edge, because 4:2:0 needs even sizes. `audio` is any file with a sound track: copied where MP4
-    carries it, else AAC; cut to the picture's length when longer. The file appears whole or not at all.
+    Windows are consumed one by one, so memory is one window. An odd width or height gains a column or row
+    that repeats the edge: 4:2:0 needs even sizes. `audio` is any file with a sound track, copied where MP4
+    carries it, else made AAC, and cut to the picture's length when longer. The file appears whole or not at all.
     Raises OutputError (full disk, no permission, unusable sound), ValueError for windows that do not match.
     """
     if not 0 <= settings.crf <= LARGEST_CRF or settings.scale < 1:

@@ -16,7 +16,10 @@ from pipeline.image import Float32Array
 
 MAGIC = 20000630  # OpenEXR file layout, "Magic Number"
 TILED, DEEP, MULTI_PART = 0x200, 0x800, 0x1000  # flag bits of the version field (same source)
-LONGEST_HEADER = 1 << 20  # bytes read for the header; real ones are a few kB
+HEADER_BYTES = 1 << 16  # read first; real headers are a few kB
+LONGEST_HEADER = 1 << 24  # read on to here where a long manifest makes it necessary
+# Lines in one chunk by compression code (same source); a code that is not here is read without the check.
+CHUNK_LINES = {0: 1, 1: 1, 2: 1, 3: 16, 4: 32, 5: 16, 6: 32, 7: 32, 8: 32, 9: 256}
 
 
 def write_channels(path: Path, channels: Mapping[str, Float32Array], *, half: bool = False) -> None:
@@ -84,44 +87,50 @@ def exr_size(path: Path) -> tuple[int, int]:
     return data[2] - data[0] + 1, data[3] - data[1] + 1
 
 
-def _read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], bytes | None]:
+Windows = dict[str, tuple[int, ...]]
+
+
+def _read_header(path: Path) -> tuple[Windows, bytes | None]:
     """The windows of an EXR and, where the file is one plain scanline part, its chunk offset table."""
     try:
         with path.open("rb") as file:
-            head = file.read(LONGEST_HEADER)
+            head = file.read(HEADER_BYTES)
+            if len(head) < 8 or struct.unpack_from("<I", head)[0] != MAGIC:
+                raise ShotError(f"{path}: not an OpenEXR file; export the pass again as EXR")
+            if struct.unpack_from("<I", head, 4)[0] & DEEP:
+                raise ShotError(f"{path}: a deep EXR; expected a flat one; flatten it when exporting")
+            try:
+                return _parse_header(head)
+            except (struct.error, ValueError, IndexError):  # a longer header, or a corrupt one
+                return _parse_header(head + file.read(LONGEST_HEADER))
     except OSError as error:
         raise ShotError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    if len(head) < 8 or struct.unpack_from("<I", head)[0] != MAGIC:
-        raise ShotError(f"{path}: not an OpenEXR file; export the pass again as EXR")
-    (version,) = struct.unpack_from("<I", head, 4)
-    if version & DEEP:
-        raise ShotError(f"{path}: a deep EXR; expected a flat one; flatten it when exporting")
-    try:
-        return _parse_attributes(head, version)
-    except (struct.error, ValueError, KeyError) as error:
+    except (struct.error, ValueError, IndexError, KeyError) as error:
         raise ShotError(f"{path}: the EXR header is cut short or corrupt; export it again") from error
 
 
-def _parse_attributes(head: bytes, version: int) -> tuple[dict[str, tuple[int, ...]], bytes | None]:
-    # OpenEXR file layout: attributes are name\0 type\0 size data, the list ends with an empty name.
-    windows: dict[str, tuple[int, ...]] = {}
-    lines_per_chunk = 1
+def _parse_header(head: bytes) -> tuple[Windows, bytes | None]:
+    # OpenEXR file layout: attributes are name\0 type\0 size data; an empty name ends the list.
+    (version,) = struct.unpack_from("<I", head, 4)
+    windows: Windows = {}
+    chunk_lines: int | None = None
     position = 8
     while (name_end := head.index(b"\0", position)) > position:
         type_end = head.index(b"\0", name_end + 1)
-        (size,) = struct.unpack_from("<i", head, type_end + 1)
+        (size,) = struct.unpack_from("<I", head, type_end + 1)
         start = type_end + 5
         name = head[position:name_end].decode("latin-1")
         if name in ("dataWindow", "displayWindow"):
             windows[name] = struct.unpack_from("<4i", head, start)
         elif name == "compression":
-            lines_per_chunk = {3: 16, 4: 32, 5: 16, 6: 32, 7: 32, 8: 32, 9: 256}.get(head[start], 1)
+            chunk_lines = CHUNK_LINES.get(head[start])
         position = start + size
-    _, y_min, _, y_max = windows["dataWindow"]
-    _ = windows["displayWindow"]
-    if version & (TILED | MULTI_PART):
+    (x_min, y_min, x_max, y_max), _ = windows["dataWindow"], windows["displayWindow"]
+    if x_max < x_min or y_max < y_min:
+        raise ValueError("an empty data window")
+    if version & (TILED | MULTI_PART) or chunk_lines is None:
         return windows, None
-    num_chunks = -(-(y_max - y_min + 1) // lines_per_chunk)
+    num_chunks = -(-(y_max - y_min + 1) // chunk_lines)
     table = head[position + 1 : position + 1 + 8 * num_chunks]
     if len(table) < 8 * num_chunks:
         raise ValueError("the offset table ends early")
@@ -130,11 +139,12 @@ def _parse_attributes(head: bytes, version: int) -> tuple[dict[str, tuple[int, .
 
 def _check_whole(path: Path, table: bytes) -> None:
     """Raise ShotError unless the last chunk of the offset table ends inside the file."""
-    last = max(struct.unpack(f"<{len(table) // 8}Q", table))
+    offsets = struct.unpack(f"<{len(table) // 8}Q", table)
+    first, last = min(offsets), max(offsets)  # a writer that was killed leaves zeros
     with path.open("rb") as file:
         total = file.seek(0, io.SEEK_END)
-        file.seek(last)
+        file.seek(min(last, total))
         leader = file.read(8)  # y coordinate and packed size
-    whole = last > 0 and len(leader) == 8 and last + 8 + struct.unpack("<2i", leader)[1] <= total
+    whole = first > 0 and len(leader) == 8 and last + 8 + struct.unpack("<2i", leader)[1] <= total
     if not whole:
         raise ShotError(f"{path}: the file is cut short ({total} bytes); export it again")
