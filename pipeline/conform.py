@@ -87,7 +87,8 @@ def _draw_depth(shot: Shot, start: int, stop: int, width: int, height: int) -> U
 def _draw_pose(shot: Shot, start: int, stop: int, width: int, height: int) -> UInt8Array:
     scale = np.array([width / shot.width, height / shot.height], np.float32)
     frames = [
-        [_scaled(figure, scale) for figure in joints.figures] for joints in read_joints(shot, start, stop)
+        replace(joints, figures=tuple(_scaled(figure, scale) for figure in joints.figures))
+        for joints in read_joints(shot, start, stop)
     ]
     return pose_map(frames, height, width)
 

@@ -46,8 +46,7 @@ class Journal:
 
     def is_done(self) -> bool:
         """Whether this very plan was rendered to the end and its results are still there."""
-        record = _read_json(self.record)
-        return record.get("plan", {}).get("digest") == self.plan.digest and self.video.is_file()
+        return _read_json(self.record).get("digest") == self.plan.digest and self.video.is_file()
 
     def begin(self) -> None:
         """Make the folder ready: keep frames that belong to this plan, remove those of another."""

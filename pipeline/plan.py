@@ -83,6 +83,7 @@ class Plan:
     blend_weight: float
     blend_until: float
     crf: int
+    scale: int
     notes: tuple[str, ...]
     frames_digest: str
     digest: str
@@ -124,6 +125,7 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
         blend_weight=preset.temporal.weight,
         blend_until=preset.temporal.until,
         crf=preset.output.crf,
+        scale=preset.output.scale,
         notes=notes,
         frames_digest="",
         digest="",
@@ -245,7 +247,9 @@ def _size(shot: Shot, preset: Preset, family: Family) -> tuple[int, int, tuple[s
         scale = family.default_size / math.sqrt(shot.width * shot.height)
         wanted_width, wanted_height = shot.width * scale, shot.height * scale
     multiple = family.size_multiple
-    width, height = (max(1, round(side / multiple)) * multiple for side in (wanted_width, wanted_height))
+    width, height = (
+        max(1, math.floor(side / multiple + 0.5)) * multiple for side in (wanted_width, wanted_height)
+    )
     notes = []
     if preset.size is not None and (width, height) != preset.size:
         notes.append(
@@ -296,7 +300,9 @@ def _windows(prompts: tuple[str, ...], batch: int) -> tuple[tuple[int, int], ...
 
 def _with_digests(draft: Plan, shot: Shot, model_folder: Path) -> Plan:
     fields = plan_as_json(draft)
-    video_only = {name: fields.pop(name) for name in ("crf", "fps", "notes", "digest", "frames_digest")}
+    video = [fields.pop(name) for name in ("crf", "scale", "fps")]
+    for name in ("notes", "digest", "frames_digest"):
+        del fields[name]
     fields["seeds"] = list(draft.seeds)
     fields["loras"] = [[lora.sha256, lora.weight, lora.text_weight] for lora in draft.loras]
     identity = {
@@ -306,7 +312,7 @@ def _with_digests(draft: Plan, shot: Shot, model_folder: Path) -> Plan:
     }
     frames_digest = _sha256({**fields, **identity})
     sound = [] if shot.audio is None else [_stamp(shot.audio, shot.root)]
-    digest = _sha256([frames_digest, video_only["crf"], video_only["fps"], sound])
+    digest = _sha256([frames_digest, video, sound])
     return dataclasses.replace(draft, frames_digest=frames_digest, digest=digest)
 
 

@@ -7,9 +7,8 @@ bytes.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +16,20 @@ from pipeline.conform import controls_at, frames_at, geometry_at
 from pipeline.diffuse import ControlUse, Img2ImgSettings, KnownPixels, img2img
 from pipeline.image import UInt8Array
 from pipeline.journal import Journal, held
-from pipeline.models import LoraUse, Model, apply_loras, load_model
-from pipeline.output import check_space, encode_video, write_record
+from pipeline.models import LoraUse, Model, apply_loras, encode_text, load_model
+from pipeline.output import (
+    Record,
+    VideoSettings,
+    check_space,
+    encode_video,
+    input_digests,
+    render_bytes,
+    write_record,
+)
 from pipeline.plan import Plan, input_files, make_plan, plan_as_json
 from pipeline.preset import Preset
 from pipeline.shot import Shot
 from pipeline.steady import carry, finish, visible_backward
-
-log = logging.getLogger(__name__)
 
 OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
 
@@ -55,22 +60,30 @@ def render_shot(
     journal = Journal(out / plan.shot, plan)
     if journal.is_done():
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
-    check_space(out, needed_bytes(plan))
-    started, num_rendered = time.perf_counter(), 0
+    check_space(out, render_bytes(plan.num_frames, plan.height, plan.width))
     with held(journal.folder):
-        if not journal.is_complete():
-            model = _model(plan, device)
-            journal.begin()
-            num_rendered = METHODS[plan.method](shot, model, journal, on_frame or _silent)
-        seconds = time.perf_counter() - started
-        encode_video(journal.read_all(), journal.video, fps=plan.fps, crf=plan.crf, audio=shot.audio)
-        _write_record(shot, journal, num_rendered=num_rendered, seconds=seconds)
-    return _result(journal, num_rendered=num_rendered, seconds=seconds, skipped=False)
+        num_rendered, seconds = _make_frames(shot, journal, device, on_frame or _silent)
+        settings = VideoSettings(crf=plan.crf, scale=plan.scale)
+        encode_video(journal.read_all(), journal.video, fps=plan.fps, audio=shot.audio, settings=settings)
+        _write_record(shot, journal, seconds)
+    return _result(journal, num_rendered=num_rendered, seconds=seconds["frames"], skipped=False)
 
 
-def needed_bytes(plan: Plan) -> int:
-    """A generous figure for what a render writes: its frames uncompressed, and as much again for the mp4."""
-    return 2 * 3 * plan.num_frames * plan.height * plan.width
+def _make_frames(
+    shot: Shot, journal: Journal, device: str | None, on_frame: OnFrame
+) -> tuple[int, dict[str, float]]:
+    """Every frame that is not there yet; returns their number and the seconds by stage."""
+    plan = journal.plan
+    if journal.is_complete():
+        journal.begin()
+        return 0, {"load": 0.0, "frames": 0.0}
+    on_frame(plan.shot, 0, plan.num_frames)
+    started = time.perf_counter()
+    model = _model(plan, device)
+    journal.begin()  # only now: what is there stays if the model cannot be loaded
+    loaded = time.perf_counter()
+    num_rendered = METHODS[plan.method](shot, model, journal, on_frame)
+    return num_rendered, {"load": loaded - started, "frames": time.perf_counter() - loaded}
 
 
 def _by_frame(shot: Shot, model: Model, journal: Journal, on_frame: OnFrame) -> int:
@@ -102,7 +115,8 @@ def _blended(shot: Shot, model: Model, journal: Journal, index: int) -> UInt8Arr
     """One frame [H, W, 3] from the render and the styled frame before it."""
     plan = journal.plan
     if index == 0:
-        return _style(shot, model, plan, 0, 1)[0]
+        first: UInt8Array = _style(shot, model, plan, 0, 1)[0]
+        return first
     geometry = geometry_at(shot, index, width=plan.width, height=plan.height)
     visible = visible_backward(
         ids_now=geometry.ids[1],
@@ -133,7 +147,10 @@ def _style(
     frames = frames_at(shot, start, stop, **size)
     kinds = [control.kind for control in plan.controls]
     controls = controls_at(shot, kinds, start=start, stop=stop, **size)
-    return img2img(model, frames, controls, _settings(plan, start), plan.seeds[start:stop], known=known)
+    styled: UInt8Array = img2img(
+        model, frames, controls, _settings(plan, start), plan.seeds[start:stop], known=known
+    )
+    return styled
 
 
 def _settings(plan: Plan, index: int) -> Img2ImgSettings:
@@ -154,18 +171,26 @@ def _model(plan: Plan, device: str | None) -> Model:
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(plan.model, controls=tuple(c.kind for c in plan.controls), device=device)
     apply_loras(model, [LoraUse(lora.path, lora.weight, lora.text_weight) for lora in plan.loras])
+    with torch.inference_mode():
+        encode_text(model, [*dict.fromkeys(plan.prompts), plan.negative])  # a prompt too long fails here
     return model
 
 
-def _write_record(shot: Shot, journal: Journal, *, num_rendered: int, seconds: float) -> None:
+def _write_record(shot: Shot, journal: Journal, seconds: Mapping[str, float]) -> None:
     plan = journal.plan
-    write_record(
-        journal.record,
-        plan=plan_as_json(plan),
-        inputs=input_files(shot, plan),
-        timings={"num_rendered": num_rendered, "render_seconds": round(seconds, 3)},
+    files = [*input_files(shot, plan), *(lora.path for lora in plan.loras)]
+    record = Record(
+        shot=plan.shot,
+        digest=plan.digest,
+        num_frames=plan.num_frames,
+        fps=plan.fps,
+        inputs=input_digests(files, base=shot.root),
+        settings=plan_as_json(plan),
+        outputs=(journal.video.name, journal.frames.name),
+        seconds={name: round(value, 3) for name, value in seconds.items()},
         notes=plan.notes,
     )
+    write_record(journal.record, record)
 
 
 def _result(journal: Journal, *, num_rendered: int, seconds: float, skipped: bool) -> RenderResult:

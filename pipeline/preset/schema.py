@@ -81,9 +81,10 @@ class Temporal(_Strict):
 
 
 class Output(_Strict):
-    """`crf` is x264's quality: 0 lossless, 51 worst."""
+    """`crf` is x264's quality: 0 lossless, 51 worst. `scale` enlarges the video's pixels, not the frames."""
 
     crf: Annotated[int, Field(ge=0, le=51)] = 16
+    scale: Annotated[int, Field(ge=1, le=16)] = 1
 
 
 class Preset(_Strict):
@@ -94,7 +95,7 @@ class Preset(_Strict):
     negative: str = ""
     strength: Fraction01 = 0.6
     steps: Annotated[int, Field(ge=1, le=1000)] = 8
-    guidance: Annotated[float, Field(ge=0.0, le=50.0)] = 2.0
+    guidance: Annotated[float, Field(ge=1.0, le=50.0)] = 2.0
     scheduler: Literal["ddim", "euler", "dpmpp_2m"] = "ddim"
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 1
     size: tuple[Annotated[int, Field(ge=16, le=8192)], Annotated[int, Field(ge=16, le=8192)]] | None = None

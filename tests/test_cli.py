@@ -1,0 +1,88 @@
+"""The command: help costs nothing, bad input is one red line and exit code 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_shot import make_shot
+
+from pipeline import cli
+
+HEAVY = ("torch", "numpy", "cv2", "diffusers", "transformers", "pydantic", "rich", "OpenEXR")
+
+
+def test_help_is_light() -> None:
+    code = (
+        "import sys; from pipeline import cli; code = cli.main(['--help']);"
+        f"print([name for name in {HEAVY} if name in sys.modules], code)"
+    )
+    # the best of three: other programs share this machine; the target is 0.4 s
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.stdout.splitlines()[-1] == "[] 0"
+    assert min(seconds) <= 0.4
+    for command in ("train", "render", "batch", "demo", "doctor"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["render", "nowhere"], "nowhere"),
+        (["render", "SHOT", "--preset", "mini_blnd"], "did you mean 'mini_blend'?"),
+        (["render", "SHOT", "--set", "strenght=1"], "did you mean 'strength'?"),
+        (["batch", "nowhere"], "no such folder"),
+        (["train", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    part: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_shot(tmp_path / "wall", num_frames=1)
+    assert cli.main([str(tmp_path / "wall") if word == "SHOT" else word for word in arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("error: ") and part in said.err
+    assert said.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wall"]  # nothing was written
+
+
+def test_a_wrong_command_line_is_exit_2_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["rendr"]) == 2
+    assert "No such command 'rendr'" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.batch.find_jobs", interrupt)
+    assert cli.main(["batch", "x"]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted; run the same command to resume"
+
+
+def test_notes_are_shown(tmp_path: Path, random_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from small_shot import make_preset
+
+    shot = make_shot(tmp_path / "wall", num_frames=1)
+    preset = make_preset(tmp_path / "p.toml", random_model)
+    command = ["render", str(shot.root), "--preset", str(preset), "--out", str(tmp_path / "out")]
+    assert cli.main([*command, "--set", "size=[60, 64]"]) == 0
+    said = capsys.readouterr()
+    assert "note: size 60x64 became 64x64" in said.err
+    assert "wall.mp4: 1 frames, 1 rendered now" in said.out
+    assert cli.main([*command, "--set", "size=[60, 64]"]) == 0
+    assert "was done already" in capsys.readouterr().out

@@ -1,0 +1,85 @@
+"""Frames and passes at the rendered size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_shot import SIZE, STEP, make_shot, passes
+
+from pipeline.conform import controls_at, frames_at, geometry_at, nearest
+from pipeline.controls import pose_map
+from pipeline.shot import Shot
+
+
+@pytest.fixture(scope="module")
+def shot(tmp_path_factory: pytest.TempPathFactory) -> Shot:
+    return make_shot(tmp_path_factory.mktemp("shots") / "wall")
+
+
+def test_the_same_size_changes_nothing(shot: Shot) -> None:
+    wall = passes(5)
+    assert np.array_equal(frames_at(shot, 1, 3, width=SIZE, height=SIZE), wall.rgb[1:3])
+    controls = controls_at(shot, ["pose"], start=1, stop=3, width=SIZE, height=SIZE)
+    assert np.array_equal(controls["pose"], pose_map(wall.joints[1:3], SIZE, SIZE))
+
+
+def test_vectors_are_rescaled_to_the_new_pixels(shot: Shot) -> None:
+    geometry = geometry_at(shot, 2, width=2 * SIZE, height=SIZE // 2)
+    assert geometry.backward.shape == (SIZE // 2, 2 * SIZE, 2)
+    assert np.all(geometry.backward[..., 0] == -2 * STEP) and np.all(geometry.backward[..., 1] == 0)
+    assert geometry.backward.dtype == np.float32
+
+
+def test_labels_are_picked_never_averaged(shot: Shot) -> None:
+    geometry = geometry_at(shot, 2, width=SIZE // 2, height=SIZE // 2)
+    assert geometry.ids.shape == geometry.depth.shape == (2, SIZE // 2, SIZE // 2)
+    assert set(np.unique(geometry.ids)) == {1} and set(np.unique(geometry.depth)) == {3.0}
+    assert geometry.visible is not None
+    # columns 0..2 are hidden; half-size pixel 0 covers 0-1 and 1 covers 2-3, picked at column 3
+    assert np.all(geometry.visible[:, 0] == 1) and np.all(geometry.visible[:, 1:] == 3)
+
+
+def test_passes_that_are_not_there_tell_nothing_apart(shot: Shot) -> None:
+    bare = replace(shot, passes={name: shot.passes[name] for name in ("rgb", "motion")})
+    geometry = geometry_at(bare, 2, width=SIZE, height=SIZE)
+    assert geometry.visible is None
+    assert np.all(geometry.ids == 0) and np.all(np.isposinf(geometry.depth))
+
+
+@pytest.mark.parametrize("new", [3, 6, 12])
+def test_nearest_takes_the_nearest_centre(new: int) -> None:
+    values = np.arange(6, dtype=np.float32)[None, :]
+    picked = nearest(values, width=new, height=1)[0]
+    centres = (np.arange(new) + 0.5) * 6 / new - 0.5
+    # a centre half-way between two pixels may go to either
+    assert np.all(np.abs(picked - centres) <= 0.5)
+
+
+def test_depth_and_pose_are_drawn_at_the_new_size(shot: Shot) -> None:
+    controls = controls_at(shot, ["depth", "pose"], start=0, stop=2, width=96, height=128)
+    assert controls["depth"].shape == controls["pose"].shape == (2, 128, 96, 3)
+    # one flat wall at 3 m: (1/3 - 1/14) / (1/0.7 - 1/14) of 255
+    assert np.all(controls["depth"] == round(255 * (1 / 3 - 1 / 14) / (1 / 0.7 - 1 / 14)))
+
+
+def test_joints_scale_about_the_picture_s_corner(shot: Shot) -> None:
+    """Sticks drawn at twice the size and averaged down lie where those drawn at once lie."""
+    large = controls_at(shot, ["pose"], start=0, stop=1, width=2 * SIZE, height=2 * SIZE)["pose"][0]
+    small = controls_at(shot, ["pose"], start=0, stop=1, width=SIZE, height=SIZE)["pose"][0]
+    down = large.reshape(SIZE, 2, SIZE, 2, 3).mean(axis=(1, 3))
+
+    def centroid(image: np.ndarray) -> np.ndarray:
+        weight = image.astype(np.float64).sum(axis=-1)
+        y, x = np.mgrid[:SIZE, :SIZE]
+        return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+
+    # a mistake of half a pixel in the corner's place would move the centroid by a quarter
+    assert np.abs(centroid(down) - centroid(small)).max() < 0.15
+
+
+def test_unknown_folder_is_not_needed(tmp_path: Path) -> None:
+    shot = make_shot(tmp_path / "two", num_frames=2)
+    assert frames_at(shot, 0, 2, width=32, height=16).shape == (2, 16, 32, 3)

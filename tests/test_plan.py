@@ -1,0 +1,197 @@
+"""The plan: every number resolved, refusals before anything heavy, digests that change when pixels would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from small_shot import CONTROLS, make_preset, make_shot
+
+from pipeline.errors import ModelError, PresetError, ShotError, UserError
+from pipeline.plan import Plan, make_plan, plan_as_json
+from pipeline.preset import load_preset
+from pipeline.shot import Shot
+
+
+@pytest.fixture(scope="module")
+def shot(tmp_path_factory: pytest.TempPathFactory) -> Shot:
+    return make_shot(tmp_path_factory.mktemp("shots") / "wall")
+
+
+def planned(shot: Shot, folder: Path, extra: str = "", *overrides: str, method: str = "frame") -> Plan:
+    path = make_preset(folder / "preset.toml", extra=extra, method=method)
+    return make_plan(shot, load_preset(path, overrides=overrides))
+
+
+def refusal(shot: Shot, folder: Path, extra: str, kind: type[UserError], *overrides: str) -> str:
+    with pytest.raises(kind) as caught:
+        planned(shot, folder, extra, *overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def without(shot: Shot, *names: str) -> Shot:
+    return replace(shot, passes={name: src for name, src in shot.passes.items() if name not in names})
+
+
+def test_every_number_is_resolved(shot: Shot, tmp_path: Path) -> None:
+    plan = planned(shot, tmp_path, CONTROLS)
+    assert (plan.width, plan.height) == (64, 64) and plan.fps == Fraction(24)
+    assert plan.executed_steps == 3  # int(5 * 0.6), as diffusers counts
+    assert plan.windows == ((0, 2), (2, 4), (4, 5))
+    assert plan.prompts == ("film look, iris",) * 5
+    assert plan.seeds == (1,) * 5
+    assert [(control.kind, control.pass_name) for control in plan.controls] == [
+        ("depth", "depth"),
+        ("pose", "joints"),
+    ]
+    assert json.loads(json.dumps(plan_as_json(plan)))["digest"] == plan.digest
+
+
+def test_blend_goes_frame_by_frame(shot: Shot, tmp_path: Path) -> None:
+    plan = planned(shot, tmp_path, method="blend")
+    assert plan.windows == tuple((t, t + 1) for t in range(5))
+
+
+def test_fresh_noise_counts_seeds_up(shot: Shot, tmp_path: Path) -> None:
+    assert planned(shot, tmp_path, "", "seed=7", "temporal.noise=fresh").seeds == (7, 8, 9, 10, 11)
+
+
+@pytest.mark.parametrize(
+    ("size", "source", "expected", "notes"),
+    [
+        ("[64, 64]", (64, 64), (64, 64), []),
+        ("[100, 60]", (100, 60), (96, 64), ["size 100x60 became 96x64", "10 %"]),
+        ("[64, 64]", (128, 64), (64, 64), ["50 %"]),
+        ("", (64, 64), (128, 128), []),  # no size: the family's own area ...
+        ("", (1920, 1080), (168, 96), []),  # ... in the shot's aspect: 170.7 x 96
+    ],
+)
+def test_sizes(
+    shot: Shot,
+    tmp_path: Path,
+    size: str,
+    source: tuple[int, int],
+    expected: tuple[int, int],
+    notes: list[str],
+) -> None:
+    path = make_preset(tmp_path / "preset.toml")
+    line = f"size = {size}" if size else ""
+    path.write_text(re.sub(r"size = .*", line, path.read_text()), encoding="utf-8")
+    plan = make_plan(replace(shot, width=source[0], height=source[1]), load_preset(path))
+    assert (plan.width, plan.height) == expected
+    assert len(plan.notes) == len(notes)
+    for note, part in zip(plan.notes, notes, strict=True):
+        assert part in note
+
+
+def test_a_pass_that_is_asked_for_and_missing(shot: Shot, tmp_path: Path) -> None:
+    message = refusal(without(shot, "depth"), tmp_path, CONTROLS, ShotError)
+    assert "has no depth, which depth control needs" in message and "control[0].kind" in message
+    message = refusal(without(shot, "joints"), tmp_path, CONTROLS, ShotError)
+    assert "has no joints, which pose control needs" in message and "control[1].kind" in message
+    message = refusal(without(shot, "motion"), tmp_path, "", ShotError, "temporal.method=blend")
+    assert "has no motion pass" in message
+    bare = without(shot, "visible", "ids", "depth")
+    assert "no visible, ids or depth" in refusal(bare, tmp_path, "", ShotError, "temporal.method=blend")
+
+
+def test_passes_that_are_not_asked_for_may_miss(shot: Shot, tmp_path: Path) -> None:
+    planned(without(shot, "depth", "joints", "motion"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("extra", "override", "part"),
+    [
+        (
+            '[[control]]\nkind = "canny"',
+            "seed=1",
+            "control[0].kind: found 'canny'; model 'mini' has controls",
+        ),
+        ('[[lora]]\npath = "no.safetensors"', "seed=1", "lora[0].path: found no file"),
+        ("", "model=mnii", "preset.toml:model: "),
+        ("", "strength=0.1", "less than one step"),
+    ],
+)
+def test_values_that_the_model_cannot_take(
+    shot: Shot, tmp_path: Path, extra: str, override: str, part: str
+) -> None:
+    assert part in refusal(shot, tmp_path, extra, PresetError, override)
+
+
+def write_lora(path: Path, metadata: dict[str, str] | None, value: float = 0.0) -> Path:
+    save_file({"lora_unet_x.alpha": np.float32([value])}, path, metadata=metadata)
+    return path
+
+
+LORA = '[[lora]]\npath = "l.safetensors"'
+
+
+def test_a_lora_for_another_model(shot: Shot, tmp_path: Path) -> None:
+    write_lora(tmp_path / "l.safetensors", {"modelspec.architecture": "stable-diffusion-v1/lora"})
+    message = refusal(shot, tmp_path, LORA, ModelError)
+    assert "is a LoRA for 'stable-diffusion-v1/lora'" in message and "model 'mini'" in message
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b"PK\x03\x04 a zip, a pickle"])
+def test_a_lora_that_is_no_safetensors(shot: Shot, tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "l.safetensors").write_bytes(data)
+    assert "no LoRA in safetensors format" in refusal(shot, tmp_path, LORA, ModelError)
+
+
+def test_a_lora_weighs_the_text_encoder_alike_unless_told(shot: Shot, tmp_path: Path) -> None:
+    write_lora(tmp_path / "l.safetensors", None)
+    lora = planned(shot, tmp_path, LORA, "lora.0.weight=0.5").loras[0]
+    assert (lora.weight, lora.text_weight) == (0.5, 0.5)
+    lora = planned(shot, tmp_path, LORA, "lora.0.weight=0.5", "lora.0.text_weight=0").loras[0]
+    assert (lora.weight, lora.text_weight) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=2", "prompt=b", "strength=0.8", "guidance=3", "temporal.noise=fresh"]
+)
+def test_the_digest_follows_what_decides_pixels(shot: Shot, tmp_path: Path, override: str) -> None:
+    assert planned(shot, tmp_path).frames_digest != planned(shot, tmp_path, "", override).frames_digest
+
+
+def test_crf_decides_the_video_only(shot: Shot, tmp_path: Path) -> None:
+    one, other = planned(shot, tmp_path), planned(shot, tmp_path, "", "output.crf=30")
+    assert one.frames_digest == other.frames_digest and one.digest != other.digest
+
+
+def test_the_digest_follows_the_inputs(tmp_path: Path) -> None:
+    shot = make_shot(tmp_path / "wall", num_frames=2)
+    write_lora(tmp_path / "l.safetensors", None)
+    before = planned(shot, tmp_path, LORA).digest
+    assert planned(shot, tmp_path, LORA).digest == before
+    rgb = shot.passes["rgb"].files[0]
+    stamp = rgb.stat()
+    os.utime(rgb, ns=(stamp.st_atime_ns, stamp.st_mtime_ns + 1_000_000_000))
+    touched = planned(shot, tmp_path, LORA).digest
+    write_lora(tmp_path / "l.safetensors", None, value=1.0)
+    assert len({before, touched, planned(shot, tmp_path, LORA).digest}) == 3
+    # a pass that this plan does not read decides nothing
+    os.utime(shot.passes["motion"].files[0], ns=(0, 0))
+    write_lora(tmp_path / "l.safetensors", None)
+    assert planned(shot, tmp_path, LORA).digest == touched
+
+
+def test_planning_loads_no_torch(shot: Shot, tmp_path: Path) -> None:
+    path = make_preset(tmp_path / "preset.toml", extra=CONTROLS)
+    code = (
+        "import sys; from pathlib import Path; from pipeline.plan import make_plan;"
+        "from pipeline.preset import load_preset; from pipeline.shot import open_shot;"
+        f"make_plan(open_shot(Path({str(shot.root)!r})), load_preset({str(path)!r}));"
+        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
