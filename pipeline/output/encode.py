@@ -58,8 +58,8 @@ def encode_video(
 
     Windows are consumed one by one, so memory is one window. An odd width or height gains a column or row
     that repeats the edge: 4:2:0 needs even sizes. `audio` is any file with a sound track, copied where MP4
-    carries it, else made AAC, and cut to the picture's length when longer. The file appears whole or not at all.
-    Raises OutputError (full disk, no permission, unusable sound), ValueError for windows that do not match.
+    carries it, else made AAC, and cut to the picture's length when longer. The file appears whole or not at
+    all. Raises OutputError (full disk, no permission, unusable sound), ValueError for windows that differ.
     """
     if not 0 <= settings.crf <= LARGEST_CRF or settings.scale < 1:
         raise ValueError(f"{settings}; expected crf 0-{LARGEST_CRF}, scale at least 1")
@@ -149,7 +149,7 @@ def ffmpeg_error(path: Path, messages: str) -> OutputError:
     if "No space left on device" in messages:
         return OutputError(f"{path}: the disk is full; free some space or choose another output folder")
     lines = [line.strip() for line in messages.splitlines() if line.strip()]
-    reason = re.sub(r"^\[[^\]]*\] ", "", lines[0]) if lines else "no message"
+    reason = re.sub(r"^(\[[^\]]*\] )+", "", lines[0]) if lines else "no message"
     return OutputError(f"{path}: ffmpeg could not write the video ({reason}); check the output folder")
 
 

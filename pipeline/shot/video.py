@@ -80,6 +80,10 @@ def _list_packets(path: Path) -> tuple[str, Fraction, list[int]]:
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode != 0:
         raise ShotError(f"{path}: not a readable video ({_last_line(result.stderr)}); export it again")
+    if "partial file" in result.stderr:  # the index lists frames that the data does not hold
+        raise ShotError(
+            f"{path}: the file is cut short ({path.stat().st_size} bytes); copy or export it again"
+        )
     time_base, pts = Fraction(0), []
     for line in result.stdout.splitlines():
         if line.startswith("#tb 0:"):
@@ -95,7 +99,7 @@ def _list_packets(path: Path) -> tuple[str, Fraction, list[int]]:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return re.sub(r"^\[[^\]]*\] ", "", lines[-1]) if lines else "no message"
+    return re.sub(r"^(\[[^\]]*\] )+", "", lines[-1]) if lines else "no message"
 
 
 def frame_rate(pts: list[int], time_base: Fraction, *, described: float | None, path: Path) -> Fraction:
@@ -182,6 +186,9 @@ def iterate_video(
                         "the file is corrupt there; export it again"
                     )
                 yield data.reshape(count, height, width, 3)
+            errors.seek(0)
+            if complaint := errors.read().decode(errors="replace").strip():
+                log.warning("%s: the decoder repaired damage (%s)", index.path, _last_line(complaint))
         finally:
             process.kill()
             process.wait()

@@ -96,7 +96,7 @@ def write_frame_passes(
     unknown = half - HALF_PASSES
     if unknown:
         raise ValueError(f"half names {sorted(unknown)}; expected some of {sorted(HALF_PASSES)}")
-    _check_window(passes)
+    _check_window(passes, first_number)
     for name, write in WRITERS.items():
         values = getattr(passes, name)
         if values is None:
@@ -150,7 +150,7 @@ WRITERS: dict[str, Callable[[Path, Any, int, bool], None]] = {
 }
 
 
-def _check_window(passes: FramePasses) -> None:
+def _check_window(passes: FramePasses, first_number: int) -> None:
     size = passes.rgb.shape[:3]  # T, H, W
     arrays: dict[str, NDArray[Any] | None] = {
         "depth": passes.depth,
@@ -164,5 +164,7 @@ def _check_window(passes: FramePasses) -> None:
     for name, array in arrays.items():
         if array is not None and array.shape[:3] != size:
             raise ValueError(f"{name} is {array.shape}; expected [T, H, W] = {size} as rgb")
-    if passes.joints and len(passes.joints) != size[0]:
-        raise ValueError(f"{len(passes.joints)} joints for {size[0]} frames; expected one each")
+    numbers = list(range(first_number, first_number + size[0]))
+    joint_numbers = [joints.frame for joints in passes.joints]
+    if joint_numbers and joint_numbers != numbers:
+        raise ValueError(f"joints of frames {joint_numbers}; expected {numbers}, one for each frame")
