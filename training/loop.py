@@ -110,6 +110,8 @@ class Trainer:
         self.model, self.material, self.settings, self.precision = model, material, settings, precision
         self.step = 0
         self.device = model.device
+        for net in (model.unet, *model.controlnets.values()):
+            net.to(memory_format=torch.channels_last)  # about 10 % faster convolutions on a CPU
         config = model.scheduler_config
         self.alphas_cumprod, self.prediction_type = _noise_schedule(config)
         lora = inject_lora(
@@ -119,9 +121,9 @@ class Trainer:
             text_encoder=settings.text_lr > 0,
             seed=settings.seed,
         )
-        groups = [{"params": list(lora.unet_parameters), "base_lr": settings.lr}]
+        groups: list[dict[str, Any]] = [{"params": lora.unet_parameters, "base_lr": settings.lr}]
         if settings.text_lr > 0:
-            groups.append({"params": list(lora.text_parameters), "base_lr": settings.text_lr})
+            groups.append({"params": lora.text_parameters, "base_lr": settings.text_lr})
         self.parameters: list[torch.nn.Parameter] = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
         self._text_cache: dict[str, Tensor] = {}

@@ -23,7 +23,7 @@ from training.dataset import Dataset, check_captions, load_dataset
 from training.interrupt import deferred_interrupt
 from training.loop import Trainer, prepare, resolve_precision
 from training.progress import TrainProgress
-from training.schema import DatasetFile, read_dataset_file
+from training.schema import read_dataset_file
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ def train_from_file(
 ) -> TrainResult:
     """Train the LoRA that a dataset file describes, or go on with it, or return at once if it is done.
 
-    `out` is the folder of the results, `out/loras/<name>` if None; `steps` overrides the file's; `device` is "cuda"
-    where there is one, else "cpu", if None. An unfinished training of the same images, settings and model goes on
-    at its step and ends with the bytes of an uninterrupted one; any other starts afresh.
+    `out` is the folder of the results, `out/loras/<name>` if None; `steps` overrides the file's;
+    `device` None is "cuda" where there is one, else "cpu". An unfinished training of the same images, settings
+    and model goes on at its step and ends with the bytes of an uninterrupted one; any other starts afresh.
 
     Raises `DatasetError`, `ModelError` and `OutputError`; KeyboardInterrupt after the checkpoint is saved.
     """

@@ -1,7 +1,7 @@
 """Sample images of a training as one contact sheet: what it learns from, its controls, before and after.
 
-The samples are pure text-to-image under control (img2img at strength 1 on grey frames), so nothing of the training
-image itself helps them.
+The samples are pure text-to-image under control (img2img at strength 1 on grey frames), so nothing of the
+training image itself helps them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pipeline.output import write_contact_sheet
 from training.dataset import Dataset, Example
 
 NUM_SAMPLES = 4
-_STEPS, _GUIDANCE = 10, 2.0  # what the presets that ship render with, a little finer
+STEPS, GUIDANCE = 10, 2.0  # what the presets that ship render with, a little finer
 _GREY = 128
+_CELL_HEIGHT = 256  # pixels; the miniature's 128 are too small to judge
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def draw_samples(model: Model, samples: list[Sample], *, size: int, seed: int) -
             prompt=sample.prompt,
             negative="",
             strength=1.0,
-            steps=_STEPS,
-            guidance=_GUIDANCE,
+            steps=STEPS,
+            guidance=GUIDANCE,
             scheduler="ddim",
             controls=tuple(ControlUse(kind=kind, weight=1.0, start=0.0, end=1.0) for kind in controls),
         )
@@ -77,4 +78,4 @@ def write_sheet(model: Model, dataset: Dataset, path: Path) -> None:
         ]
         for i, sample in enumerate(samples)
     ]
-    write_contact_sheet(path, rows, columns)
+    write_contact_sheet(path, rows, columns, height=_CELL_HEIGHT)

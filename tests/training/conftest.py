@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,6 @@ from samples.miniature import model as miniature
 CAPTIONS = [
     f"irisbot woman, {view} view in the {room} room" for view in ("front", "back") for room in ("red", "grey")
 ]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The folders of a model and of a dataset for it."""
-
-    model: Path
-    dataset: Path
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +32,7 @@ def miniature_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_dataset(tmp_path: Path, miniature_folder: Path) -> Callable[[str], Path]:
-    """Write four images with captions, depth and pose, and a dataset file whose [train] table is the argument."""
+    """Write four images with captions, depth and pose, and a dataset file with this [train] table."""
 
     def make(train: str) -> Path:
         rng = np.random.default_rng(0)
@@ -53,9 +44,8 @@ def make_dataset(tmp_path: Path, miniature_folder: Path) -> Callable[[str], Path
             (tmp_path / "images" / f"{number:04d}.txt").write_text(caption, encoding="utf-8")
         path = tmp_path / "dataset.toml"
         concept = '[[concept]]\ntrigger = "irisbot"\nclass = "woman"\nkind = "character"\n'
-        path.write_text(
-            f'model = "{miniature_folder}"\nname = "iris"\n{concept}[train]\n{train}\n', encoding="utf-8"
-        )
+        head = f'model = "{miniature_folder}"\nname = "iris"\n'
+        path.write_text(f"{head}{concept}[train]\n{train}\n", encoding="utf-8")
         return path
 
     return make

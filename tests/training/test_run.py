@@ -1,0 +1,162 @@
+"""A whole training, through the files that it reads and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.errors import DatasetError, ModelError
+from pipeline.image import read_png
+from pipeline.models import LoraUse, apply_loras, load_model, read_lora
+from training import run, sheet
+from training.loop import Trainer
+
+MakeDataset = Callable[[str], Path]
+SETTINGS = "steps = 5\nbatch = 2\nrank = 2\nalpha = 2.0\ncheckpoint_every = 2\nprior_weight = 0.5\n"
+
+
+@pytest.fixture
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw one sample in one step: these tests are about the weights."""
+    monkeypatch.setattr(sheet, "NUM_SAMPLES", 1)
+    monkeypatch.setattr(sheet, "STEPS", 1)
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Press Ctrl-C while this step is being taken."""
+    plain = Trainer.take_step
+
+    def take_step(self: Trainer) -> float:
+        if self.step == step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, "take_step", take_step)
+
+
+@pytest.mark.usefixtures("few_samples")
+@pytest.mark.parametrize("extra", ["", "text_lr = 0.001\nprecision = 'bf16'\n"], ids=["unet", "text_bf16"])
+def test_an_interrupted_training_ends_with_the_bytes_of_an_uninterrupted_one(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    dataset = make_dataset(SETTINGS + extra)
+    whole = run.train_from_file(dataset, out=tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)  # between the checkpoints of steps 2 and 4
+        with pytest.raises(KeyboardInterrupt):
+            run.train_from_file(dataset, out=tmp_path / "cut", progress=False)
+    assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert not (tmp_path / "cut" / "iris.safetensors").exists()
+    counted = count_steps(monkeypatch)
+    resumed = run.train_from_file(dataset, out=tmp_path / "cut", progress=False)
+    assert counted == [3, 4]
+    assert resumed.lora.read_bytes() == whole.lora.read_bytes()
+    assert resumed.samples.read_bytes() == whole.samples.read_bytes()
+
+
+def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The list that every step from now on joins, with its number from 0."""
+    taken: list[int] = []
+    plain = Trainer.take_step
+
+    def take_step(self: Trainer) -> float:
+        taken.append(self.step)
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, "take_step", take_step)
+    return taken
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_a_finished_training_is_not_done_again_but_a_changed_one_is(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_dataset(SETTINGS)
+    first = run.train_from_file(dataset, out=tmp_path / "out", steps=2, progress=False)
+    taken = count_steps(monkeypatch)
+    again = run.train_from_file(dataset, out=tmp_path / "out", steps=2, progress=False)
+    assert taken == []
+    assert (again.seconds, again.images_per_second) == (first.seconds, first.images_per_second)
+    (dataset.parent / "images" / "0001.txt").write_text("irisbot woman, seen anew")
+    run.train_from_file(dataset, out=tmp_path / "out", steps=2, progress=False)
+    assert taken == [0, 1]
+
+
+def test_leaves_a_lora_that_the_render_side_reads_and_a_contact_sheet(
+    make_dataset: MakeDataset, miniature_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheet, "STEPS", 1)
+    monkeypatch.setattr(sheet, "NUM_SAMPLES", 2)
+    out = tmp_path / "out"
+    result = run.train_from_file(make_dataset(SETTINGS + "sample_every = 3"), out=out, progress=False)
+    assert result.lora == out / "iris.safetensors"
+    assert result.steps == 5
+    assert result.images_per_second == pytest.approx(5 * 2 / result.seconds)
+    # 2 rows of 256 pixels; image, depth, pose, without, with
+    height, width = read_png(result.samples).shape[:2]
+    assert height > 2 * 256 and width > 5 * 256
+    assert [path.name for path in (out / "samples").iterdir()] == ["step_000003.png"]
+    metadata = read_lora(result.lora).metadata
+    assert metadata["ss_network_dim"] == "2"
+    assert metadata["ss_output_name"] == "iris"
+    assert metadata["modelspec.trigger_phrase"] == "irisbot"
+    tags = json.loads(metadata["ss_tag_frequency"])["1_irisbot woman"]
+    assert tags["irisbot woman"] == 4
+    sidecar = json.loads((out / "iris.json").read_text(encoding="utf-8"))
+    assert sidecar["activation text"] == "irisbot"
+    check_same_prediction(miniature_folder, result.lora, out / "checkpoint.pt")
+
+
+def check_same_prediction(model_folder: Path, lora: Path, saved: Path) -> None:
+    """The file, merged by the render side, says what the trained adapters said."""
+    from pipeline.models import inject_lora, load_lora_state
+
+    trained, merged = load_model(model_folder), load_model(model_folder)
+    inject_lora(trained, rank=2, alpha=2.0, text_encoder=False, seed=0)
+    load_lora_state(trained, torch.load(saved, weights_only=True)["lora"])
+    apply_loras(merged, [LoraUse(lora, unet_weight=1.0, text_weight=1.0)])
+    rng = torch.Generator().manual_seed(0)
+    inputs: tuple[Any, ...] = (
+        torch.randn(1, 4, 32, 32, generator=rng),
+        torch.tensor([500]),
+        torch.randn(1, 64, 128, generator=rng),
+    )
+    with torch.no_grad():
+        base = load_model(model_folder).unet(*inputs).sample
+        ours, theirs = trained.unet(*inputs).sample, merged.unet(*inputs).sample
+    # W x + s B A x against (W + s B A) x: float32 rounding, far below what the LoRA changes.
+    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
+    assert float((ours - base).abs().max()) > 1e-3
+
+
+def test_bad_input_is_told_before_anything_is_written(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    dataset, out = make_dataset(SETTINGS), tmp_path / "out"
+    with pytest.raises(DatasetError, match="--steps 0: expected 1 or more"):
+        run.train_from_file(dataset, out=out, steps=0, progress=False)
+    long = "irisbot woman " + "in a hall " * 40
+    (tmp_path / "images" / "0002.txt").write_text(long)
+    with pytest.raises(DatasetError, match=r"0002\.txt: \d+ tokens, the text encoder reads 64; shorten"):
+        run.train_from_file(dataset, out=out, progress=False)
+    dataset.write_text(dataset.read_text().replace('model = "', 'model = "/nowhere'))
+    with pytest.raises(ModelError, match="nowhere"):
+        run.train_from_file(dataset, out=out, progress=False)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_a_damaged_checkpoint_starts_the_training_afresh(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "checkpoint.pt").write_bytes(b"half a file")
+    taken = count_steps(monkeypatch)
+    run.train_from_file(make_dataset(SETTINGS), out=out, steps=1, progress=False)
+    assert taken == [0]
