@@ -3,6 +3,9 @@
 `diffuse` knows models and no time, `steady` knows geometry and no models; here they meet. Frames go to
 disk one by one, so a render that was stopped goes on at the first frame that is not there, with the same
 bytes.
+
+`models` and `diffuse` go by their full names because they load torch at the first use of what is in them: to
+refuse a shot, or to find it done, takes a second then, not twenty.
 """
 
 from __future__ import annotations
@@ -12,11 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import diffuse, models
 from pipeline.conform import controls_at, frames_at, geometry_at
-from pipeline.diffuse import ControlUse, Img2ImgSettings, KnownPixels, img2img
 from pipeline.image import UInt8Array
 from pipeline.journal import Journal, held
-from pipeline.models import LoraUse, Model, apply_loras, encode_text, load_model
 from pipeline.output import (
     Record,
     VideoSettings,
@@ -86,7 +88,7 @@ def _make_frames(
     return num_rendered, {"load": loaded - started, "frames": time.perf_counter() - loaded}
 
 
-def _by_frame(shot: Shot, model: Model, journal: Journal, on_frame: OnFrame) -> int:
+def _by_frame(shot: Shot, model: models.Model, journal: Journal, on_frame: OnFrame) -> int:
     """Each frame alone, in batches. A window with a frame missing is made again as a whole."""
     plan, num_rendered = journal.plan, 0
     for start, stop in plan.windows:
@@ -97,7 +99,7 @@ def _by_frame(shot: Shot, model: Model, journal: Journal, on_frame: OnFrame) -> 
     return num_rendered
 
 
-def _by_blend(shot: Shot, model: Model, journal: Journal, on_frame: OnFrame) -> int:
+def _by_blend(shot: Shot, model: models.Model, journal: Journal, on_frame: OnFrame) -> int:
     """Frame after frame, each leaning on the one before it, carried along the motion."""
     plan, num_rendered = journal.plan, 0
     for index in range(plan.num_frames):
@@ -108,10 +110,13 @@ def _by_blend(shot: Shot, model: Model, journal: Journal, on_frame: OnFrame) -> 
     return num_rendered
 
 
-METHODS: dict[str, Callable[[Shot, Model, Journal, OnFrame], int]] = {"frame": _by_frame, "blend": _by_blend}
+METHODS: dict[str, Callable[[Shot, models.Model, Journal, OnFrame], int]] = {
+    "frame": _by_frame,
+    "blend": _by_blend,
+}
 
 
-def _blended(shot: Shot, model: Model, journal: Journal, index: int) -> UInt8Array:
+def _blended(shot: Shot, model: models.Model, journal: Journal, index: int) -> UInt8Array:
     """One frame [H, W, 3] from the render and the styled frame before it."""
     plan = journal.plan
     if index == 0:
@@ -134,45 +139,55 @@ def _blended(shot: Shot, model: Model, journal: Journal, index: int) -> UInt8Arr
         engine_now=engine[1],
         engine_previous=engine[0],
     )
-    known = KnownPixels(carried.pixels[None], carried.mask[None], until=plan.blend_until)
+    known = diffuse.KnownPixels(carried.pixels[None], carried.mask[None], until=plan.blend_until)
     styled = _style(shot, model, plan, index, index + 1, known=known)[0]
     return finish(styled, carried, weight=plan.blend_weight)
 
 
 def _style(
-    shot: Shot, model: Model, plan: Plan, start: int, stop: int, *, known: KnownPixels | None = None
+    shot: Shot,
+    model: models.Model,
+    plan: Plan,
+    start: int,
+    stop: int,
+    *,
+    known: diffuse.KnownPixels | None = None,
 ) -> UInt8Array:
     """Frames start..stop through the diffusion, uint8 [T, H, W, 3]."""
     size = {"width": plan.width, "height": plan.height}
     frames = frames_at(shot, start, stop, **size)
     kinds = [control.kind for control in plan.controls]
     controls = controls_at(shot, kinds, start=start, stop=stop, **size)
-    styled: UInt8Array = img2img(
+    styled: UInt8Array = diffuse.img2img(
         model, frames, controls, _settings(plan, start), plan.seeds[start:stop], known=known
     )
     return styled
 
 
-def _settings(plan: Plan, index: int) -> Img2ImgSettings:
-    return Img2ImgSettings(
+def _settings(plan: Plan, index: int) -> diffuse.Img2ImgSettings:
+    return diffuse.Img2ImgSettings(
         prompt=plan.prompts[index],
         negative=plan.negative,
         strength=plan.strength,
         steps=plan.steps,
         guidance=plan.guidance,
         scheduler=plan.scheduler,
-        controls=tuple(ControlUse(c.kind, c.weight, c.start, c.end) for c in plan.controls),
+        controls=tuple(diffuse.ControlUse(c.kind, c.weight, c.start, c.end) for c in plan.controls),
     )
 
 
-def _model(plan: Plan, device: str | None) -> Model:
+def _model(plan: Plan, device: str | None) -> models.Model:
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(plan.model, controls=tuple(c.kind for c in plan.controls), device=device)
-    apply_loras(model, [LoraUse(lora.path, lora.weight, lora.text_weight) for lora in plan.loras])
+    model = models.load_model(plan.model, controls=tuple(c.kind for c in plan.controls), device=device)
+    models.apply_loras(
+        model, [models.LoraUse(lora.path, lora.weight, lora.text_weight) for lora in plan.loras]
+    )
     with torch.inference_mode():
-        encode_text(model, [*dict.fromkeys(plan.prompts), plan.negative])  # a prompt too long fails here
+        models.encode_text(
+            model, [*dict.fromkeys(plan.prompts), plan.negative]
+        )  # a prompt too long fails here
     return model
 
 

@@ -58,6 +58,19 @@ def test_bad_input_is_one_line_and_exit_2(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wall"]  # nothing was written
 
 
+def test_a_refusal_loads_no_torch(tmp_path: Path) -> None:
+    shot = make_shot(tmp_path / "wall", num_frames=1)
+    (shot.root / "joints.json").unlink()
+    code = (
+        "import sys; from pipeline import cli; code = cli.main(sys.argv[1:]);"
+        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules], code)"
+    )
+    command = [sys.executable, "-c", code, "render", str(shot.root), "--preset", "mini_blend"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == "[] 2"
+    assert "has no joints, which pose control needs" in done.stderr
+
+
 def test_a_wrong_command_line_is_exit_2_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rendr"]) == 2
     assert "No such command 'rendr'" in capsys.readouterr().err
