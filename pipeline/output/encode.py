@@ -64,16 +64,13 @@ def encode_video(
     if not 0 <= settings.crf <= LARGEST_CRF or settings.scale < 1:
         raise ValueError(f"{settings}; expected crf 0-{LARGEST_CRF}, scale at least 1")
     frames = _checked(windows, settings.scale)
-    first = next(frames, None)
-    if first is None:
-        raise ValueError("no frames to encode; expected at least one")
     if audio is None:
         with whole_file(path) as partial:
-            return _encode_picture(first, frames, partial, fps, settings)
+            return _encode_picture(frames, partial, fps, settings)
     with whole_file(path) as partial:
         silent = partial.with_suffix(".silent.mp4")
         try:
-            num_frames = _encode_picture(first, frames, silent, fps, settings)
+            num_frames = _encode_picture(frames, silent, fps, settings)
             _add_sound(silent, audio, partial, seconds=num_frames / fps, name=path)
         finally:
             silent.unlink(missing_ok=True)
@@ -100,9 +97,10 @@ def _even(frame: UInt8Array) -> UInt8Array:
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def _encode_picture(
-    first: UInt8Array, rest: Iterator[UInt8Array], path: Path, fps: Fraction, settings: VideoSettings
-) -> int:
+def _encode_picture(frames: Iterator[UInt8Array], path: Path, fps: Fraction, settings: VideoSettings) -> int:
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("no frames to encode; expected at least one")
     height, width = first.shape[:2]
     command = [ffmpeg_path(), "-v", "error", "-nostdin", "-y"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
@@ -111,11 +109,11 @@ def _encode_picture(
     command += ["-vf", f"{convert},{TAGS}"]
     command += ["-c:v", "libx264", "-preset", settings.preset, "-crf", str(settings.crf)]
     command += ["-fps_mode", "passthrough", "-movflags", "+faststart", "-f", "mp4", str(path)]
-    num_frames = 0
     with _feeding(command, path) as stdin:
         stdin.write(np.ascontiguousarray(first).data)
+        del first  # else it would hold its window to the end
         num_frames = 1
-        for frame in rest:
+        for frame in frames:
             stdin.write(np.ascontiguousarray(frame).data)
             num_frames += 1
     return num_frames
