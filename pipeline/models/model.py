@@ -31,7 +31,7 @@ class Model:
     text_encoder: Any
     tokenizer: Any
     controlnets: Mapping[str, Any]
-    scheduler_config: Mapping[str, Any]
+    scheduler_config: Mapping[str, Any] = field(repr=False)
     originals: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     @property

@@ -1,0 +1,205 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    MultiControlNetModel,
+    StableDiffusionControlNetImg2ImgPipeline,
+)
+
+from pipeline.diffuse import SCHEDULER_NAMES, ControlUse, Img2ImgSettings, KnownPixels, img2img
+from pipeline.diffuse.denoise import denoise
+from pipeline.errors import ModelError
+from pipeline.models import Model, decode_latents, encode_images, load_model
+
+SIZE = 32
+BOTH = (ControlUse("depth", 1.0), ControlUse("pose", 0.7))
+SETTINGS = Img2ImgSettings("a man in a red room", strength=0.6, steps=5, guidance=3.0, controls=BOTH)
+SEEDS = (11, 12)
+
+
+def picture(seed: int, batch: int = 2) -> npt.NDArray[np.uint8]:
+    """Blocks of flat colour: pictures with something in them, not noise."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (batch, SIZE // 8, SIZE // 8, 3), dtype=np.uint8)
+    return blocks.repeat(8, axis=1).repeat(8, axis=2)
+
+
+FRAMES = picture(0)
+CONTROLS = {"depth": picture(1), "pose": picture(2)}
+
+
+@pytest.fixture(scope="module")
+def model(random_model: Path) -> Model:
+    return load_model(random_model)
+
+
+def run(
+    model: Model, settings: Img2ImgSettings = SETTINGS, *, known: KnownPixels | None = None
+) -> torch.Tensor:
+    return denoise(model, FRAMES, CONTROLS, settings, SEEDS, known=known)
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler", "strength", "guidance"),
+    [
+        ("ddim", DDIMScheduler, 0.6, 3.0),
+        ("ddim", DDIMScheduler, 1.0, 1.0),
+        ("euler", EulerDiscreteScheduler, 0.6, 3.0),
+        ("dpmpp_2m", DPMSolverMultistepScheduler, 0.6, 3.0),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler, as ours
+@pytest.mark.filterwarnings(
+    "ignore:.*StableDiffusionControlNetImg2ImgPipeline.* by passing `safety_checker=None`"
+)
+def test_latents_are_those_of_diffusers_own_pipeline(
+    model: Model, name: str, scheduler: type, strength: float, guidance: float
+) -> None:
+    uses = (ControlUse("depth", 1.0, 0.0, 0.7), ControlUse("pose", 0.7, 0.2, 1.0))
+    settings = replace(
+        SETTINGS, negative="dark", strength=strength, guidance=guidance, scheduler=name, controls=uses
+    )
+    ours = run(model, settings)
+    pipe = StableDiffusionControlNetImg2ImgPipeline(
+        model.vae,
+        model.text_encoder,
+        model.tokenizer,
+        model.unet,
+        MultiControlNetModel([model.controlnets[use.kind] for use in uses]),
+        scheduler.from_config(dict(model.scheduler_config)),  # type: ignore[attr-defined]
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    theirs = pipe(
+        prompt=[settings.prompt] * 2,
+        negative_prompt=[settings.negative] * 2,
+        image=encode_images(model, FRAMES),  # latents pass through; the pipeline would sample the posterior
+        control_image=[torch.from_numpy(CONTROLS[u.kind]).permute(0, 3, 1, 2) / 255 for u in uses],
+        strength=strength,
+        num_inference_steps=settings.steps,
+        guidance_scale=guidance,
+        generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
+        controlnet_conditioning_scale=[use.weight for use in uses],
+        control_guidance_start=[use.start for use in uses],
+        control_guidance_end=[use.end for use in uses],
+        output_type="latent",
+    ).images
+    # The same sums in the same order, but for how the control residuals are added: float32 rounding.
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_strength_zero_is_the_vae_round_trip(model: Model) -> None:
+    out = img2img(model, FRAMES, {}, Img2ImgSettings("x", strength=0.0), SEEDS)
+    np.testing.assert_array_equal(out, decode_latents(model, encode_images(model, FRAMES)))
+
+
+@pytest.mark.parametrize("name", SCHEDULER_NAMES)
+def test_strength_one_forgets_the_frame(model: Model, name: str) -> None:
+    settings = replace(SETTINGS, strength=1.0, steps=3, scheduler=name)
+    out = img2img(model, FRAMES, CONTROLS, settings, SEEDS)
+    np.testing.assert_array_equal(out, img2img(model, picture(9), CONTROLS, settings, SEEDS))
+    assert (img2img(model, FRAMES, CONTROLS, settings, (1, 2)) != out).any()
+
+
+def test_same_bytes_every_time(model: Model) -> None:
+    torch.manual_seed(0)
+    first = img2img(model, FRAMES, CONTROLS, SETTINGS, SEEDS)
+    torch.manual_seed(1)  # the global state has no say
+    np.testing.assert_array_equal(first, img2img(model, FRAMES, CONTROLS, SETTINGS, SEEDS))
+    assert first.dtype == np.uint8
+    assert first.shape == FRAMES.shape
+
+
+def test_a_frame_does_not_depend_on_its_batch(model: Model) -> None:
+    frames = picture(0, batch=4)
+    seeds = [5, 6, 7, 8]
+    controls = {"depth": picture(1, batch=4), "pose": picture(2, batch=4)}
+    together = img2img(model, frames, controls, SETTINGS, seeds).astype(int)
+    for i in range(4):
+        part = slice(i, i + 1)
+        alone = img2img(model, frames[part], {k: v[part] for k, v in controls.items()}, SETTINGS, seeds[part])
+        # The noise is the same to the bit; the CPU's convolutions sum in another order for another batch
+        # (about 1e-6), which now and then tips a pixel over a rounding edge: one level, in fewer than 1 of
+        # 1000 values.
+        difference = np.abs(together[i] - alone[0])
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 1e-3
+
+
+def test_controls_steer_but_not_at_weight_zero_or_outside_their_steps(model: Model) -> None:
+    without = run(model, replace(SETTINGS, controls=()))
+    off = (ControlUse("depth", 0.0), ControlUse("pose", 1.0, start=0.4, end=0.4))
+    assert torch.equal(run(model, replace(SETTINGS, controls=off)), without)
+    for kind in ("depth", "pose"):
+        assert (run(model, replace(SETTINGS, controls=(ControlUse(kind),))) - without).abs().max() > 1e-2
+
+
+def test_guidance_one_needs_no_negative(model: Model) -> None:
+    batches: list[int] = []
+    hook = model.unet.register_forward_pre_hook(lambda module, args: batches.append(len(args[0])))
+    plain = run(model, replace(SETTINGS, guidance=1.0))
+    assert torch.equal(plain, run(model, replace(SETTINGS, guidance=1.0, negative="dark")))
+    assert set(batches) == {2}  # the two frames
+    batches.clear()
+    run(model)
+    hook.remove()
+    assert batches == [4, 4, 4]  # both halves in one pass, 3 of 5 steps
+
+
+@pytest.mark.parametrize("name", SCHEDULER_NAMES)
+def test_known_everywhere_in_the_first_step_is_starting_from_it(model: Model, name: str) -> None:
+    settings = replace(SETTINGS, scheduler=name)
+    known = KnownPixels(picture(5), np.ones((2, SIZE, SIZE), np.float32), until=1 / 3)
+    expected = denoise(model, known.pixels, CONTROLS, settings, SEEDS)
+    torch.testing.assert_close(run(model, settings, known=known), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_known_everywhere_hides_the_frame(model: Model) -> None:
+    known = KnownPixels(picture(5), np.ones((2, SIZE, SIZE), np.float32))
+    out = run(model, known=known)
+    other = denoise(model, picture(6), CONTROLS, SETTINGS, SEEDS, known=known)
+    assert torch.equal(out, other)
+
+
+def test_known_nowhere_or_never_changes_nothing(model: Model) -> None:
+    nowhere = KnownPixels(picture(5), np.zeros((2, SIZE, SIZE), np.float32))
+    never = KnownPixels(picture(5), np.ones((2, SIZE, SIZE), np.float32), until=0.0)
+    assert torch.equal(run(model, known=nowhere), run(model))
+    assert torch.equal(run(model, known=never), run(model))
+
+
+def test_known_half_pulls_its_half_to_the_known_pixels(model: Model) -> None:
+    mask = np.zeros((2, SIZE, SIZE), np.float32)
+    mask[:, :, : SIZE // 2] = 1.0
+    known = KnownPixels(picture(5), mask)
+    target = encode_images(model, known.pixels)
+    free, pulled = run(model) - target, run(model, known=known) - target  # [B, C, h, w]
+    left = slice(0, SIZE // 8)  # latents are a quarter as wide; the left half of them
+    assert pulled[..., left].square().mean() < 0.5 * free[..., left].square().mean()
+
+
+def test_wrong_input_is_one_line(model: Model, random_model: Path) -> None:
+    with pytest.raises(ModelError, match=r"control 'pose': no control images were made; have: depth"):
+        img2img(model, FRAMES, {"depth": CONTROLS["depth"]}, SETTINGS, SEEDS)
+    depth_only = load_model(random_model, controls=("depth",))
+    with pytest.raises(
+        ModelError, match=r"control 'pose': model 'mini' has no such ControlNet; there are: depth"
+    ):
+        img2img(depth_only, FRAMES, CONTROLS, SETTINGS, SEEDS)
+    with pytest.raises(ModelError, match="multiples of 8"):
+        img2img(model, FRAMES[:, :28], {}, replace(SETTINGS, controls=()), SEEDS)
+    with pytest.raises(ValueError, match="1 seeds"):
+        img2img(model, FRAMES, CONTROLS, SETTINGS, (1,))
+    with pytest.raises(ValueError, match="control images for 2 frames"):
+        img2img(model, FRAMES, {k: v[:1] for k, v in CONTROLS.items()}, SETTINGS, SEEDS)
+    with pytest.raises(ValueError, match="mask"):
+        run(model, known=KnownPixels(picture(5), np.ones((1, 4, 4), np.float32)))
