@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import OutputError
 
 PARTIAL = ".partial"  # the mark of an unfinished neighbour; safe to delete when nothing is running
+UNFINISHED = re.compile(r"^\.(.+)\.partial(\.[^.]*)?$")
 
 
 def partial_path(path: Path) -> Path:
@@ -22,8 +24,14 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f".{path.stem}{PARTIAL}{path.suffix}")
 
 
+def final_path(path: Path) -> Path:
+    """What `path` will be called when its unfinished parts are renamed: the name a user knows."""
+    return Path(*(UNFINISHED.sub(r"\1\2", part) for part in path.parts))
+
+
 def output_error(path: Path, error: OSError) -> OutputError:
     """The one line for an operating-system error met while writing `path`."""
+    path = final_path(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"{path}: the disk is full; free some space or choose another output folder")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.files import output_error, whole_file, write_bytes, write_text
+from pipeline.files import final_path, output_error, partial_path, whole_file, write_bytes, write_text
 
 
 def test_writes_and_makes_folders(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "held").write_text("a file")
-    with pytest.raises(OutputError, match="held/a.bin: cannot be written"):
+    with pytest.raises(OutputError, match=r"held/a\.bin: cannot be written"):
         write_bytes(tmp_path / "held" / "a.bin", b"x")
 
 
@@ -51,3 +51,11 @@ def test_the_reason_is_named(number: int, words: str) -> None:
     import os
 
     assert words in str(output_error(Path("x"), OSError(number, os.strerror(number))))
+
+
+def test_messages_use_the_name_a_user_knows() -> None:
+    for name in ("walk.mp4", "record.json", "a.b.png", "LICENSE"):
+        path = Path("out") / name
+        assert final_path(partial_path(path)) == path
+    assert final_path(Path("/x/.walk.partial/rgb/rgb.0001.png")) == Path("/x/walk/rgb/rgb.0001.png")
+    assert final_path(Path(".hidden/a.png")) == Path(".hidden/a.png")

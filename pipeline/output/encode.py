@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 
 from pipeline.errors import OutputError
-from pipeline.files import whole_file
+from pipeline.files import final_path, partial_path, whole_file
 from pipeline.image import UInt8Array
 from pipeline.shot.video import EXACT_SCALE, ffmpeg_path
 
@@ -68,7 +68,7 @@ def encode_video(
         with whole_file(path) as partial:
             return _encode_picture(frames, partial, fps, settings)
     with whole_file(path) as partial:
-        silent = partial.with_suffix(".silent.mp4")
+        silent = partial_path(path.with_name(f"{path.stem}.silent.mp4"))
         try:
             num_frames = _encode_picture(frames, silent, fps, settings)
             _add_sound(silent, audio, partial, seconds=num_frames / fps, name=path)
@@ -144,6 +144,7 @@ def _feeding(command: list[str], path: Path) -> Iterator[IO[bytes]]:
 
 def ffmpeg_error(path: Path, messages: str) -> OutputError:
     """The one line for what ffmpeg said while writing `path`."""
+    path = final_path(path)
     if "No space left on device" in messages:
         return OutputError(f"{path}: the disk is full; free some space or choose another output folder")
     lines = [line.strip() for line in messages.splitlines() if line.strip()]
