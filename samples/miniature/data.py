@@ -72,7 +72,14 @@ def _render_shard(folder: Path, shard: int, seed: int) -> None:
         around = surroundings(scene, frame_number)
         words.append([[attributes(r.member) for r in scene.roles], around, [*around[:4], ENGINE_LOOK]])
     part = target.with_suffix(f".{os.getpid()}.part.npz")
-    np.savez(part, film=np.stack(film), engine=np.stack(engine), depth=np.stack(depth), pose=np.stack(pose), words=json.dumps(words))
+    np.savez(
+        part,
+        film=np.stack(film),
+        engine=np.stack(engine),
+        depth=np.stack(depth),
+        pose=np.stack(pose),
+        words=json.dumps(words),
+    )
     part.rename(target)
 
 
@@ -87,7 +94,11 @@ def _work(arguments: tuple[Path, int, int]) -> int:
 def make(folder: Path, num_images: int, *, seed: int = 0, workers: int = 2) -> None:
     """Render what is missing of `num_images` images into `folder`; stopping it at any moment loses one shard a worker."""
     folder.mkdir(parents=True, exist_ok=True)
-    shards = [(folder, i, seed) for i in range(-(-num_images // SHARD_SIZE)) if not (folder / f"{i:04d}.npz").exists()]
+    shards = [
+        (folder, i, seed)
+        for i in range(-(-num_images // SHARD_SIZE))
+        if not (folder / f"{i:04d}.npz").exists()
+    ]
     if not shards:
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:

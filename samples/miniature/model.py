@@ -136,7 +136,7 @@ def build_unet() -> Any:
         block_out_channels=UNET_CHANNELS,
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=4,
+        attention_head_dim=2,
         norm_num_groups=16,
     )
 
@@ -151,9 +151,9 @@ def build_controlnet() -> Any:
         block_out_channels=UNET_CHANNELS,
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=4,
+        attention_head_dim=2,
         norm_num_groups=16,
-        conditioning_embedding_out_channels=(16, 32, 48),
+        conditioning_embedding_out_channels=(8, 16, 32),
     )
 
 

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 FRAMINGS = ("closeup", "medium", "full")
-_ASPECT_LINE = {"closeup": (0.52, 1.57), "medium": (0.98, 1.36), "full": (2.05, 0.93)}  # height seen, aim height (m)
+_ASPECT_LINE = {
+    "closeup": (0.52, 1.57),
+    "medium": (0.98, 1.36),
+    "full": (2.05, 0.93),
+}  # height seen, aim height (m)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class Camera:
         depth = local[:, 2]
         safe = np.where(np.abs(depth) < 1e-9, 1e-9, depth)
         cx, cy = self.centre
-        return np.stack([cx + self.focal * local[:, 0] / safe, cy - self.focal * local[:, 1] / safe], 1), depth
+        return np.stack(
+            [cx + self.focal * local[:, 0] / safe, cy - self.focal * local[:, 1] / safe], 1
+        ), depth
 
     def as_json(self) -> dict[str, Any]:
         return {

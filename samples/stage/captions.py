@@ -70,7 +70,14 @@ def surroundings(scene: Scene, frame: float, role: int = 0) -> list[str]:
     ]
 
 
-def caption(scene: Scene, frame: float, *, subject: str | None = None, engine: bool = False, rng: np.random.Generator | None = None) -> str:
+def caption(
+    scene: Scene,
+    frame: float,
+    *,
+    subject: str | None = None,
+    engine: bool = False,
+    rng: np.random.Generator | None = None,
+) -> str:
     """The caption of a frame. `subject` replaces the attributes of the first role; with `rng` attributes drop at random."""
     people = []
     for index, role in enumerate(scene.roles):

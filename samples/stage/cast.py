@@ -37,7 +37,19 @@ HAIR_STYLES = ("short", "long", "bun", "bald", "steel skull")
 TOPS = ("shirt", "vest", "coat", "hoodie", "mesh", "translucent torso")
 
 # Material kinds, read by samples/stage/shade.py
-MATTE, SKIN_KIND, FACE, HAIR_KIND, STEEL, CLOTH_KIND, VEST_KIND, MESH_KIND, GLASS_TORSO, STEEL_FACE, COAT_KIND = range(11)
+(
+    MATTE,
+    SKIN_KIND,
+    FACE,
+    HAIR_KIND,
+    STEEL,
+    CLOTH_KIND,
+    VEST_KIND,
+    MESH_KIND,
+    GLASS_TORSO,
+    STEEL_FACE,
+    COAT_KIND,
+) = range(11)
 MATERIAL_WIDTH = 20
 
 # Body parts, the low byte of an id
@@ -70,8 +82,29 @@ class Member:
         return self.height / 1.75
 
 
-IRIS = Member("iris", style="steel skull", hair="black", top="translucent torso", colour="black", trousers="black", glow="blue", height=1.68, build=0.90)
-OTTO = Member("otto", skin="pale", hair="brown", beard=True, glasses=True, top="vest", colour="green", trousers="brown", height=1.78, build=1.12)
+IRIS = Member(
+    "iris",
+    style="steel skull",
+    hair="black",
+    top="translucent torso",
+    colour="black",
+    trousers="black",
+    glow="blue",
+    height=1.68,
+    build=0.90,
+)
+OTTO = Member(
+    "otto",
+    skin="pale",
+    hair="brown",
+    beard=True,
+    glasses=True,
+    top="vest",
+    colour="green",
+    trousers="brown",
+    height=1.78,
+    build=1.12,
+)
 
 CAST: tuple[Member, ...] = (
     IRIS,
@@ -134,12 +167,35 @@ def materials(member: Member) -> FloatArray:
     rows = np.zeros((7, MATERIAL_WIDTH))
     rows[:, 19] = member.scale
     hands = metal if steel else skin
-    _fill(rows[0], STEEL if steel else SKIN_KIND, hands, hands, specular=0.9 if steel else 0.18, gloss=40 if steel else 12, metal=float(steel), grey=0.62)
-    _fill(rows[1], STEEL_FACE if steel else FACE, hands, hair, specular=1.0 if steel else 0.2, gloss=50 if steel else 14, metal=float(steel), grey=0.66)
+    _fill(
+        rows[0],
+        STEEL if steel else SKIN_KIND,
+        hands,
+        hands,
+        specular=0.9 if steel else 0.18,
+        gloss=40 if steel else 12,
+        metal=float(steel),
+        grey=0.62,
+    )
+    _fill(
+        rows[1],
+        STEEL_FACE if steel else FACE,
+        hands,
+        hair,
+        specular=1.0 if steel else 0.2,
+        gloss=50 if steel else 14,
+        metal=float(steel),
+        grey=0.66,
+    )
     rows[1, 7:10] = GLOW[member.glow or "orange"] if steel else (0.1, 0.1, 0.1)
     rows[1, 16], rows[1, 17] = float(member.beard), float(member.glasses)
     _fill(rows[2], HAIR_KIND, hair, hair, specular=0.35, gloss=10, grey=0.45)
-    torso_kind = {"vest": VEST_KIND, "mesh": MESH_KIND, "translucent torso": GLASS_TORSO, "coat": COAT_KIND}.get(member.top, CLOTH_KIND)
+    torso_kind = {
+        "vest": VEST_KIND,
+        "mesh": MESH_KIND,
+        "translucent torso": GLASS_TORSO,
+        "coat": COAT_KIND,
+    }.get(member.top, CLOTH_KIND)
     _fill(rows[3], torso_kind, cloth, (0.78, 0.76, 0.72), specular=0.08, gloss=8, grey=0.55)
     if torso_kind == GLASS_TORSO:
         _fill(rows[3], torso_kind, (0.10, 0.11, 0.13), cloth, specular=0.8, gloss=40, grey=0.55)
@@ -148,12 +204,24 @@ def materials(member: Member) -> FloatArray:
     arm_kind = MESH_KIND if member.top in ("mesh", "translucent torso") else CLOTH_KIND
     _fill(rows[4], arm_kind, arm, arm, specular=0.08, gloss=8, grey=0.58)
     leg_kind = MESH_KIND if member.top in ("mesh", "translucent torso") else CLOTH_KIND
-    _fill(rows[5], leg_kind, CLOTH[member.trousers], CLOTH[member.trousers], specular=0.06, gloss=8, grey=0.52)
+    _fill(
+        rows[5], leg_kind, CLOTH[member.trousers], CLOTH[member.trousers], specular=0.06, gloss=8, grey=0.52
+    )
     _fill(rows[6], MATTE, (0.05, 0.045, 0.04), (0, 0, 0), specular=0.3, gloss=20, grey=0.40)
     return rows
 
 
-def _fill(row: FloatArray, kind: int, colour: tuple[float, ...], second: tuple[float, ...], *, specular: float, gloss: float, grey: float, metal: float = 0.0) -> None:
+def _fill(
+    row: FloatArray,
+    kind: int,
+    colour: tuple[float, ...],
+    second: tuple[float, ...],
+    *,
+    specular: float,
+    gloss: float,
+    grey: float,
+    metal: float = 0.0,
+) -> None:
     row[0], row[1:4], row[4:7] = kind, colour, second
     row[10], row[11], row[12], row[18] = specular, gloss, metal, grey
 
@@ -167,12 +235,28 @@ def body(member: Member, skeleton: Skeleton, *, figure: int, first_material: int
     rows: list[FloatArray] = []
     s, w = member.scale, member.build
 
-    def add(kind: int, bone: str, at: tuple[float, float, float], shape: tuple[float, ...], part: str, material: int, *, down: bool = False) -> None:
+    def add(
+        kind: int,
+        bone: str,
+        at: tuple[float, float, float],
+        shape: tuple[float, ...],
+        part: str,
+        material: int,
+        *,
+        down: bool = False,
+    ) -> None:
         axes = skeleton.axes[BONE[bone]]
         centre = skeleton.at(bone, (s * at[0], s * at[1], s * at[2]))
         sized = tuple(s * v for v in shape)
         rows.append(
-            primitive(kind, centre, _DOWN @ axes if down else axes, shape=sized, material=first_material + material, id=256 * figure + PART[part])
+            primitive(
+                kind,
+                centre,
+                _DOWN @ axes if down else axes,
+                shape=sized,
+                material=first_material + material,
+                id=256 * figure + PART[part],
+            )
         )
 
     add(ELLIPSOID, "chest", (0.0, 0.035, 0.0), (0.185 * w, 0.185, 0.118 * w), "torso", TORSO_ROW)
@@ -184,11 +268,43 @@ def body(member: Member, skeleton: Skeleton, *, figure: int, first_material: int
     add(ELLIPSOID, "head", (0.0, 0.075, 0.130), (0.017, 0.027, 0.024), "head", SKIN_ROW)
     for side, sign in (("l", 1.0), ("r", -1.0)):
         add(ELLIPSOID, "head", (0.106 * sign, 0.085, -0.005), (0.014, 0.034, 0.022), "head", SKIN_ROW)
-        add(CONE, f"{side}_shoulder", (0.0, 0.0, 0.0), (0.28, 0.062 * w, 0.049 * w), f"{side}_upper_arm", ARM_ROW, down=True)
-        add(CONE, f"{side}_elbow", (0.0, 0.0, 0.0), (0.25, 0.050 * w, 0.036 * w), f"{side}_forearm", ARM_ROW, down=True)
+        add(
+            CONE,
+            f"{side}_shoulder",
+            (0.0, 0.0, 0.0),
+            (0.28, 0.062 * w, 0.049 * w),
+            f"{side}_upper_arm",
+            ARM_ROW,
+            down=True,
+        )
+        add(
+            CONE,
+            f"{side}_elbow",
+            (0.0, 0.0, 0.0),
+            (0.25, 0.050 * w, 0.036 * w),
+            f"{side}_forearm",
+            ARM_ROW,
+            down=True,
+        )
         add(ELLIPSOID, f"{side}_wrist", (0.0, -0.065, 0.005), (0.024, 0.078, 0.040), f"{side}_hand", SKIN_ROW)
-        add(CONE, f"{side}_hip", (0.0, 0.0, 0.0), (0.43, 0.090 * w, 0.060 * w), f"{side}_thigh", LEG_ROW, down=True)
-        add(CONE, f"{side}_knee", (0.0, 0.0, 0.0), (0.42, 0.060 * w, 0.042 * w), f"{side}_shin", LEG_ROW, down=True)
+        add(
+            CONE,
+            f"{side}_hip",
+            (0.0, 0.0, 0.0),
+            (0.43, 0.090 * w, 0.060 * w),
+            f"{side}_thigh",
+            LEG_ROW,
+            down=True,
+        )
+        add(
+            CONE,
+            f"{side}_knee",
+            (0.0, 0.0, 0.0),
+            (0.42, 0.060 * w, 0.042 * w),
+            f"{side}_shin",
+            LEG_ROW,
+            down=True,
+        )
         add(ELLIPSOID, f"{side}_ankle", (0.0, -0.02, 0.06), (0.048, 0.045, 0.125), f"{side}_foot", SHOE_ROW)
     if member.style in ("short", "long", "bun"):
         add(ELLIPSOID, "head", (0.0, 0.128, -0.014), (0.118, 0.122, 0.120), "head", HAIR_ROW)

@@ -17,7 +17,9 @@ UInt8Array = NDArray[np.uint8]
 Float32Array = NDArray[np.float32]
 
 OVERSAMPLE = 2
-_JOINT_SLACK = 0.16  # metres a joint may lie behind the surface that covers it: the thickest limb's radius and more
+_JOINT_SLACK = (
+    0.16  # metres a joint may lie behind the surface that covers it: the thickest limb's radius and more
+)
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,22 @@ def render(scene: Scene, frame: int, *, size: tuple[int, int] = (128, 128), seed
     )
 
 
-def _carry(now: State, hit: NDArray[np.int32], depth: NDArray[np.float64], other: State) -> tuple[Float32Array, UInt8Array]:
+def _carry(
+    now: State, hit: NDArray[np.int32], depth: NDArray[np.float64], other: State
+) -> tuple[Float32Array, UInt8Array]:
     a, b = now.camera, other.camera
     flow, seen = carry(
-        hit, depth, now.table, a.position, a.rotation, a.focal, other.table, other.groups, b.position, b.rotation, b.focal
+        hit,
+        depth,
+        now.table,
+        a.position,
+        a.rotation,
+        a.focal,
+        other.table,
+        other.groups,
+        b.position,
+        b.rotation,
+        b.focal,
     )
     return flow, seen
 

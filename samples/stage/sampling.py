@@ -19,7 +19,9 @@ _VIEW_ODDS = (0.24, 0.20, 0.20, 0.13, 0.13, 0.10)
 
 def random_move(rng: np.random.Generator, framing: str) -> Move:
     kind = str(rng.choice(["static", "dolly", "orbit"]))
-    amount = {"static": 0.0, "dolly": float(rng.uniform(-0.5, 0.5)), "orbit": float(rng.uniform(-0.6, 0.6))}[kind]
+    amount = {"static": 0.0, "dolly": float(rng.uniform(-0.5, 0.5)), "orbit": float(rng.uniform(-0.6, 0.6))}[
+        kind
+    ]
     return Move(
         framing,
         azimuth=float(rng.normal(0.0, 0.28)),
@@ -41,7 +43,13 @@ def random_performance(rng: np.random.Generator, yaw: float, x: float) -> Perfor
     )
 
 
-def random_scene(rng: np.random.Generator, *, member: Member | None = None, pair_odds: float = 0.10, framing_odds: tuple[float, float, float] = (0.36, 0.42, 0.22)) -> Scene:
+def random_scene(
+    rng: np.random.Generator,
+    *,
+    member: Member | None = None,
+    pair_odds: float = 0.10,
+    framing_odds: tuple[float, float, float] = (0.36, 0.42, 0.22),
+) -> Scene:
     """One scene of 48 frames; `member` fixes who plays the first role."""
     framing = str(rng.choice(FRAMINGS, p=framing_odds))
     yaw = float(rng.choice(_VIEW_YAWS, p=_VIEW_ODDS) + rng.normal(0.0, 0.16))

@@ -82,7 +82,9 @@ def state(scene: Scene, frame: float, *, size: tuple[int, int]) -> State:
         skeleton = solve(role.performance.pose(seconds, u), role.member.scale)
         rows = body(role.member, skeleton, figure=index + 1, first_material=num_materials)
         own = materials(role.member)
-        own[TORSO_ROW, 7:10] = skeleton.at("chest", (0.0, 0.03, 0.02 if own[TORSO_ROW, 0] == GLASS_TORSO else 0.11))
+        own[TORSO_ROW, 7:10] = skeleton.at(
+            "chest", (0.0, 0.03, 0.02 if own[TORSO_ROW, 0] == GLASS_TORSO else 0.11)
+        )
         tables.append(rows)
         mats.append(own)
         points.append(openpose_points(skeleton, role.member.scale))
@@ -116,7 +118,9 @@ def _camera(scene: Scene, u: float, seconds: float, size: tuple[int, int]) -> Ca
     return scene.move.camera(u, subject, height, size)
 
 
-def _light(scene: Scene, lamp: FloatArray | None, size: tuple[int, int]) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _light(
+    scene: Scene, lamp: FloatArray | None, size: tuple[int, int]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The key stands still in the world: its direction is set against the camera of the middle of the shot."""
     chosen = light(scene.light_colour, scene.light_side)
     middle = _camera(scene, 0.5, 0.5 * (scene.num_frames - 1) / scene.fps, size)

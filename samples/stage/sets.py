@@ -83,7 +83,17 @@ LOOKS: Mapping[str, Look] = {
 BASE_LOOKS = tuple(name for name in LOOKS if name != "VaultFilm")
 
 
-def _material(kind: int, colour: Colour, second: Colour = (0.0, 0.0, 0.0), *, specular: float = 0.05, gloss: float = 8.0, emission: Colour = (0.0, 0.0, 0.0), grey: float = 0.5, pitch: float = 0.6) -> FloatArray:
+def _material(
+    kind: int,
+    colour: Colour,
+    second: Colour = (0.0, 0.0, 0.0),
+    *,
+    specular: float = 0.05,
+    gloss: float = 8.0,
+    emission: Colour = (0.0, 0.0, 0.0),
+    grey: float = 0.5,
+    pitch: float = 0.6,
+) -> FloatArray:
     row = np.zeros(MATERIAL_WIDTH)
     row[0], row[1:4], row[4:7] = kind, colour, second
     row[7] = pitch
@@ -99,10 +109,24 @@ class _Builder:
         self.materials: list[FloatArray] = []
         self._first = first
 
-    def add(self, kind: int, centre: tuple[float, float, float], shape: tuple[float, ...], material: FloatArray, part: int) -> None:
+    def add(
+        self,
+        kind: int,
+        centre: tuple[float, float, float],
+        shape: tuple[float, ...],
+        material: FloatArray,
+        part: int,
+    ) -> None:
         self.materials.append(material)
         self.rows.append(
-            primitive(kind, np.asarray(centre, dtype=np.float64), _EYE, shape=shape, material=self._first + len(self.materials) - 1, id=part)
+            primitive(
+                kind,
+                np.asarray(centre, dtype=np.float64),
+                _EYE,
+                shape=shape,
+                material=self._first + len(self.materials) - 1,
+                id=part,
+            )
         )
 
     def done(self, lamp: tuple[float, float, float] | None = None) -> Built:
@@ -113,27 +137,86 @@ class _Builder:
 def _corridor(first: int) -> Built:
     """A long corridor with a black door at its end and one lamp."""
     b = _Builder(first)
-    b.add(ROOM, (0, 1.3, 0.0), (1.7, 1.3, 5.0), _material(PANELS, (0.46, 0.44, 0.40), (0.20, 0.19, 0.18), grey=0.55, pitch=0.9), 1)
-    b.add(BOX, (0, 1.02, -4.98), (0.50, 1.02, 0.06), _material(PLAIN, (0.02, 0.02, 0.022), specular=0.5, gloss=30, grey=0.25), 2)
-    b.add(ELLIPSOID, (-1.25, 2.28, -1.6), (0.13, 0.13, 0.13), _material(PLAIN, (1, 0.9, 0.7), emission=(2.6, 1.9, 1.1), grey=0.9), 3)
-    b.add(BOX, (1.55, 0.42, -1.2), (0.14, 0.42, 0.5), _material(PLAIN, (0.22, 0.13, 0.08), specular=0.3, gloss=20, grey=0.4), 4)
+    b.add(
+        ROOM,
+        (0, 1.3, 0.0),
+        (1.7, 1.3, 5.0),
+        _material(PANELS, (0.46, 0.44, 0.40), (0.20, 0.19, 0.18), grey=0.55, pitch=0.9),
+        1,
+    )
+    b.add(
+        BOX,
+        (0, 1.02, -4.98),
+        (0.50, 1.02, 0.06),
+        _material(PLAIN, (0.02, 0.02, 0.022), specular=0.5, gloss=30, grey=0.25),
+        2,
+    )
+    b.add(
+        ELLIPSOID,
+        (-1.25, 2.28, -1.6),
+        (0.13, 0.13, 0.13),
+        _material(PLAIN, (1, 0.9, 0.7), emission=(2.6, 1.9, 1.1), grey=0.9),
+        3,
+    )
+    b.add(
+        BOX,
+        (1.55, 0.42, -1.2),
+        (0.14, 0.42, 0.5),
+        _material(PLAIN, (0.22, 0.13, 0.08), specular=0.3, gloss=20, grey=0.4),
+        4,
+    )
     return b.done((-1.25, 2.28, -1.6))
 
 
 def _glass_room(first: int) -> Built:
     """A room whose back wall is a grid of bright panes."""
     b = _Builder(first)
-    b.add(ROOM, (0, 1.5, -0.2), (2.6, 1.5, 3.4), _material(PLAIN, (0.50, 0.54, 0.57), specular=0.2, grey=0.6), 1)
-    b.add(BOX, (0, 1.5, -3.55), (2.6, 1.5, 0.05), _material(GLASS_WALL, (0.50, 0.72, 0.86), (0.10, 0.11, 0.12), emission=(0.34, 0.46, 0.55), specular=0.8, gloss=40, grey=0.75, pitch=0.75), 2)
+    b.add(
+        ROOM, (0, 1.5, -0.2), (2.6, 1.5, 3.4), _material(PLAIN, (0.50, 0.54, 0.57), specular=0.2, grey=0.6), 1
+    )
+    b.add(
+        BOX,
+        (0, 1.5, -3.55),
+        (2.6, 1.5, 0.05),
+        _material(
+            GLASS_WALL,
+            (0.50, 0.72, 0.86),
+            (0.10, 0.11, 0.12),
+            emission=(0.34, 0.46, 0.55),
+            specular=0.8,
+            gloss=40,
+            grey=0.75,
+            pitch=0.75,
+        ),
+        2,
+    )
     b.add(BOX, (-1.7, 0.38, -2.0), (0.55, 0.38, 0.35), _material(PLAIN, (0.75, 0.75, 0.74), grey=0.7), 3)
     return b.done()
 
 
 def _red_room(first: int) -> Built:
     b = _Builder(first)
-    b.add(ROOM, (0, 1.4, -0.1), (2.2, 1.4, 3.0), _material(PANELS, (0.50, 0.035, 0.04), (0.28, 0.02, 0.025), grey=0.45, pitch=0.5), 1)
-    b.add(BOX, (0.9, 1.5, -3.06), (0.5, 0.36, 0.04), _material(PLAIN, (0.72, 0.60, 0.25), specular=0.5, gloss=20, grey=0.65), 2)
-    b.add(ELLIPSOID, (-1.5, 1.15, -2.2), (0.16, 0.16, 0.16), _material(PLAIN, (1, 0.8, 0.6), emission=(2.0, 1.2, 0.7), grey=0.9), 3)
+    b.add(
+        ROOM,
+        (0, 1.4, -0.1),
+        (2.2, 1.4, 3.0),
+        _material(PANELS, (0.50, 0.035, 0.04), (0.28, 0.02, 0.025), grey=0.45, pitch=0.5),
+        1,
+    )
+    b.add(
+        BOX,
+        (0.9, 1.5, -3.06),
+        (0.5, 0.36, 0.04),
+        _material(PLAIN, (0.72, 0.60, 0.25), specular=0.5, gloss=20, grey=0.65),
+        2,
+    )
+    b.add(
+        ELLIPSOID,
+        (-1.5, 1.15, -2.2),
+        (0.16, 0.16, 0.16),
+        _material(PLAIN, (1, 0.8, 0.6), emission=(2.0, 1.2, 0.7), grey=0.9),
+        3,
+    )
     b.add(CONE, (-1.5, 0.0, -2.2), (1.05, 0.045, 0.03), _material(PLAIN, (0.05, 0.05, 0.05), grey=0.3), 4)
     return b.done((-1.5, 1.15, -2.2))
 
@@ -150,20 +233,54 @@ def _plain(colour: Colour, grey: float) -> Callable[[int], Built]:
 def _hall(first: int) -> Built:
     """A hall of brick with two rows of columns."""
     b = _Builder(first)
-    b.add(ROOM, (0, 1.9, -1.0), (3.4, 1.9, 5.0), _material(BRICKS, (0.42, 0.33, 0.25), (0.22, 0.18, 0.15), grey=0.5, pitch=0.55), 1)
+    b.add(
+        ROOM,
+        (0, 1.9, -1.0),
+        (3.4, 1.9, 5.0),
+        _material(BRICKS, (0.42, 0.33, 0.25), (0.22, 0.18, 0.15), grey=0.5, pitch=0.55),
+        1,
+    )
     for index, (x, z) in enumerate([(-1.7, -1.8), (1.7, -1.8), (-1.7, -4.0), (1.7, -4.0)]):
-        b.add(CONE, (x, -0.2, z), (4.2, 0.24, 0.20), _material(PLAIN, (0.62, 0.57, 0.48), grey=0.62), 2 + index)
+        b.add(
+            CONE, (x, -0.2, z), (4.2, 0.24, 0.20), _material(PLAIN, (0.62, 0.57, 0.48), grey=0.62), 2 + index
+        )
     return b.done()
 
 
 def _vault_hall(first: int) -> Built:
     """VaultHall, a sample place: teal ribs, an amber strip along the wall, a round vault door."""
     b = _Builder(first)
-    b.add(ROOM, (0, 1.6, -0.6), (2.6, 1.6, 4.2), _material(VAULT, (0.05, 0.22, 0.24), (0.02, 0.07, 0.08), specular=0.35, gloss=20, grey=0.42, pitch=0.7), 1)
-    b.add(ELLIPSOID, (0, 1.5, -4.8), (1.15, 1.15, 0.22), _material(PLAIN, (0.60, 0.46, 0.20), specular=0.9, gloss=30, grey=0.65), 2)
-    b.add(ELLIPSOID, (0, 1.5, -4.6), (0.34, 0.34, 0.16), _material(PLAIN, (0.10, 0.10, 0.10), specular=0.9, gloss=30, grey=0.35), 3)
+    b.add(
+        ROOM,
+        (0, 1.6, -0.6),
+        (2.6, 1.6, 4.2),
+        _material(
+            VAULT, (0.05, 0.22, 0.24), (0.02, 0.07, 0.08), specular=0.35, gloss=20, grey=0.42, pitch=0.7
+        ),
+        1,
+    )
+    b.add(
+        ELLIPSOID,
+        (0, 1.5, -4.8),
+        (1.15, 1.15, 0.22),
+        _material(PLAIN, (0.60, 0.46, 0.20), specular=0.9, gloss=30, grey=0.65),
+        2,
+    )
+    b.add(
+        ELLIPSOID,
+        (0, 1.5, -4.6),
+        (0.34, 0.34, 0.16),
+        _material(PLAIN, (0.10, 0.10, 0.10), specular=0.9, gloss=30, grey=0.35),
+        3,
+    )
     for index, x in enumerate((-2.52, 2.52)):
-        b.add(BOX, (x, 2.2, -1.0), (0.05, 0.06, 3.6), _material(PLAIN, (1.0, 0.6, 0.2), emission=(2.2, 1.2, 0.35), grey=0.9), 4 + index)
+        b.add(
+            BOX,
+            (x, 2.2, -1.0),
+            (0.05, 0.06, 3.6),
+            _material(PLAIN, (1.0, 0.6, 0.2), emission=(2.2, 1.2, 0.35), grey=0.9),
+            4 + index,
+        )
     return b.done()
 
 

@@ -42,7 +42,11 @@ def _face(m, x, y, z, r, g, b):  # type: ignore[no-untyped-def]
         r, g, b = 0.6 * m[4], 0.6 * m[5], 0.6 * m[6]
     if m[17] > 0.5:
         ring = math.sqrt(ex * ex + ey * ey)
-        if 0.25 < ring < 0.345 or (ax < 0.17 and abs(y - 0.13) < 0.05) or (ax > 0.72 and abs(y - 0.10) < 0.055):
+        if (
+            0.25 < ring < 0.345
+            or (ax < 0.17 and abs(y - 0.13) < 0.05)
+            or (ax > 0.72 and abs(y - 0.10) < 0.055)
+        ):
             r, g, b = 0.015, 0.015, 0.015
         elif ring <= 0.25:
             r, g, b = 0.75 * r + 0.10, 0.75 * g + 0.11, 0.75 * b + 0.13
@@ -171,7 +175,22 @@ def _sky(x, y, z, key, ambient):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, fastmath=True)
-def shade(hit, depth, table, groups, materials, position, rotation, focal, width, height, oversample, key, ambient, lamp):  # type: ignore[no-untyped-def]
+def shade(
+    hit,
+    depth,
+    table,
+    groups,
+    materials,
+    position,
+    rotation,
+    focal,
+    width,
+    height,
+    oversample,
+    key,
+    ambient,
+    lamp,
+):  # type: ignore[no-untyped-def]
     """Engine grey [H*S, W*S] and film light [H*S, W*S, 3], float32, linear.
 
     `key` [6]: colour, then the direction it comes from; `lamp` [6]: place, colour (black = no lamp).
@@ -197,12 +216,16 @@ def shade(hit, depth, table, groups, materials, position, rotation, focal, width
             lx, ly, lz, nx, ny, nz = surface(table[k], x, y, z)
             m = materials[int(table[k, 18])]
             facing = -(nx * wx + ny * wy + nz * wz)
-            head = max(0.0, 0.85 * facing + 0.40 * (nx * rotation[1, 0] + ny * rotation[1, 1] + nz * rotation[1, 2]))
+            head = max(
+                0.0, 0.85 * facing + 0.40 * (nx * rotation[1, 0] + ny * rotation[1, 1] + nz * rotation[1, 2])
+            )
             engine[row, col] = m[18] * (0.22 + 0.70 * head)
 
             r, g, b, share, eye = _albedo(table, k, m, lx, ly, lz)
             lit = nx * key[3] + ny * key[4] + nz * key[5]
-            if lit > 0.0 and blocked(table, groups, x + 2e-3 * nx, y + 2e-3 * ny, z + 2e-3 * nz, key[3], key[4], key[5], 6.0):
+            if lit > 0.0 and blocked(
+                table, groups, x + 2e-3 * nx, y + 2e-3 * ny, z + 2e-3 * nz, key[3], key[4], key[5], 6.0
+            ):
                 lit = 0.0
             wrap = max(0.0, lit)
             up = 0.5 + 0.5 * ny
@@ -240,8 +263,12 @@ def shade(hit, depth, table, groups, materials, position, rotation, focal, width
                         for q in range(table.shape[0]):
                             if int(table[q, 0]) == ROOM:
                                 far = intersect(table[q], x, y, z, wx, wy, wz)
-                                bx, by, bz, bnx, bny, bnz = surface(table[q], x + far * wx, y + far * wy, z + far * wz)
-                                br, bg, bb, _s, _e = _albedo(table, q, materials[int(table[q, 18])], bx, by, bz)
+                                bx, by, bz, bnx, bny, bnz = surface(
+                                    table[q], x + far * wx, y + far * wy, z + far * wz
+                                )
+                                br, bg, bb, _s, _e = _albedo(
+                                    table, q, materials[int(table[q, 18])], bx, by, bz
+                                )
                                 cr = cr * (1.0 - through) + through * br * (ambient[0] + 0.4 * key[0])
                                 cg = cg * (1.0 - through) + through * bg * (ambient[1] + 0.4 * key[1])
                                 cb = cb * (1.0 - through) + through * bb * (ambient[2] + 0.4 * key[2])
@@ -254,5 +281,3 @@ def shade(hit, depth, table, groups, materials, position, rotation, focal, width
                 cr, cg, cb = cr + m[13] * share, cg + m[14] * share, cb + m[15] * share
             film[row, col, 0], film[row, col, 1], film[row, col, 2] = cr, cg, cb
     return engine, film
-
-

@@ -98,6 +98,4 @@ def solve(pose: Pose, scale: float) -> Skeleton:
 
 def openpose_points(skeleton: Skeleton, scale: float) -> FloatArray:
     """World points [18, 3] in OpenPose's order."""
-    return np.stack(
-        [skeleton.at(bone, (scale * x, scale * y, scale * z)) for bone, (x, y, z) in OPENPOSE]
-    )
+    return np.stack([skeleton.at(bone, (scale * x, scale * y, scale * z)) for bone, (x, y, z) in OPENPOSE])

@@ -1,0 +1,127 @@
+"""Training the miniature's autoencoder: 64-pixel crops of both looks, an L1 and gradient loss, a light KL."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from samples.miniature.data import Images
+
+CROP = 64
+BATCH = 16
+PEAK_RATE = 2.5e-3
+KL_WEIGHT = 2e-5
+
+
+def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """bf16 autocast where asked, else nothing."""
+    if precision == "bf16":
+        return torch.autocast(device.split(":")[0], dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def crops(images: Images, rng: np.random.Generator, batch: int) -> torch.Tensor:
+    """Random crops [B, 3, 64, 64] in [-1, 1]; one in five of the engine look."""
+    out = np.empty((batch, CROP, CROP, 3), np.uint8)
+    for b in range(batch):
+        index, y, x = int(rng.integers(len(images))), *rng.integers(0, 128 - CROP + 1, size=2)
+        window = (slice(y, y + CROP), slice(x, x + CROP))
+        out[b] = images.engine[index][window][..., None] if rng.random() < 0.2 else images.film[index][window]
+        if rng.random() < 0.5:
+            out[b] = out[b, :, ::-1]
+    return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def reconstruction_loss(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """L1 of pixels and of their gradients at two scales: edges count, blur does not pay."""
+    loss = F.l1_loss(out, target)
+    for _ in range(2):
+        for axis in (-1, -2):
+            loss = loss + 0.5 * F.l1_loss(out.diff(dim=axis), target.diff(dim=axis))
+        out, target = F.avg_pool2d(out, 2), F.avg_pool2d(target, 2)
+    return loss + F.l1_loss(out, target)
+
+
+def train_vae(
+    vae: Any,
+    images: Images,
+    *,
+    minutes: float,
+    device: str,
+    precision: str,
+    seed: int,
+    log: Callable[[str], None],
+) -> None:
+    """Train in place for a number of minutes, then centre and scale the latents to zero mean and unit spread."""
+    rng = np.random.default_rng(seed)
+    vae.to(device).train()
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    start, step = time.monotonic(), 0
+    while (share := (time.monotonic() - start) / (60.0 * minutes)) < 1.0:
+        rate = PEAK_RATE * min(1.0, (step + 1) / 100) * min(1.0, (1.0 - share) / 0.5)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = crops(images, rng, BATCH).to(device, memory_format=torch.channels_last)
+        with autocast(device, precision):
+            posterior = vae.encode(batch).latent_dist
+            out = vae.decode(
+                posterior.mean + torch.exp(0.5 * posterior.logvar) * torch.randn_like(posterior.mean)
+            ).sample
+        kl = (
+            0.5
+            * (
+                posterior.mean.float() ** 2 + posterior.logvar.float().exp() - 1.0 - posterior.logvar.float()
+            ).mean()
+        )
+        loss = reconstruction_loss(out.float(), batch) + KL_WEIGHT * kl
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % 100 == 0:
+            log(
+                f"vae: step {step}, {step * BATCH} crops, loss {loss.item():.4f}, {100 * share:.0f} % of the time, {psnr(vae, images, device):.2f} dB"
+            )
+    vae.eval()
+    centre_latents(vae, images, device)
+
+
+@torch.no_grad()
+def encode(vae: Any, pictures: np.ndarray[Any, Any], device: str) -> torch.Tensor:
+    """Latent means [N, 4, 32, 32] float16 of uint8 [N, H, W, 3], scaled."""
+    out = []
+    for begin in range(0, len(pictures), 64):
+        part = torch.from_numpy(np.ascontiguousarray(pictures[begin : begin + 64])).permute(0, 3, 1, 2)
+        mean = vae.encode(part.to(device).float() / 127.5 - 1.0).latent_dist.mean * vae.config.scaling_factor
+        out.append(mean.half().cpu())
+    return torch.cat(out)
+
+
+@torch.no_grad()
+def psnr(vae: Any, images: Images, device: str, num: int = 16) -> float:
+    """Mean reconstruction PSNR in dB over the last `num` film images."""
+    batch = torch.from_numpy(images.film[-num:]).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1.0
+    out = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
+    error = ((out - batch) / 2).pow(2).mean(dim=(1, 2, 3))
+    return float((-10 * torch.log10(error)).mean())
+
+
+@torch.no_grad()
+def centre_latents(vae: Any, images: Images, device: str) -> None:
+    """Fold the latents' mean into the 1x1 convolutions around them and their spread into `scaling_factor`.
+
+    One factor for all channels, so that coarse structure stays strong under noise.
+    """
+    latents = encode(vae, images.film[:512], device).float() / vae.config.scaling_factor
+    mean = latents.mean(dim=(0, 2, 3)).to(device)
+    vae.quant_conv.bias[:4] -= mean
+    vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ mean
+    spread = float((latents - mean.cpu()[None, :, None, None]).std())
+    vae.register_to_config(scaling_factor=1.0 / spread)

@@ -1,0 +1,117 @@
+"""The four sample datasets: 20 captioned film stills each of two characters, a place and a style.
+
+Captions follow negative captioning: they say everything but the concept, and its trigger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.controls import depth_map, pose_map_points
+from pipeline.files import write_text
+from pipeline.image import write_png
+from samples.stage.captions import caption
+from samples.stage.cast import BY_NAME
+from samples.stage.render import render
+from samples.stage.sampling import random_scene
+from samples.stage.scene import Scene
+
+NUM_IMAGES = 20
+_VIEWS = (0.0, 0.75, -0.75, 1.5, -1.5, 3.0, 0.4, -0.4)  # yaw of the figure: every view, turn by turn
+_FRAMINGS = ("closeup", "medium", "medium", "closeup", "full")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One dataset: where it goes, what its scenes are and how it is captioned."""
+
+    folder: str
+    trigger: str
+    class_word: str
+    kind: str
+    invariant: tuple[str, ...]
+    variable: tuple[str, ...]
+    scene: Callable[[np.random.Generator, int], Scene]
+    subject: str | None
+
+
+def _varied(rng: np.random.Generator, index: int, name: str | None = None) -> Scene:
+    framing = _FRAMINGS[index % len(_FRAMINGS)]
+    odds = tuple(float(framing == f) for f in ("closeup", "medium", "full"))
+    scene = random_scene(
+        rng,
+        member=None if name is None else BY_NAME[name],
+        pair_odds=0.0,
+        framing_odds=(odds[0], odds[1], odds[2]),
+    )
+    role = scene.roles[0]
+    turned = replace(role.performance, yaw=_VIEWS[index % len(_VIEWS)] + float(rng.normal(0.0, 0.08)))
+    return replace(scene, roles=(replace(role, performance=turned),))
+
+
+def _character(name: str) -> Callable[[np.random.Generator, int], Scene]:
+    return lambda rng, index: _varied(rng, index, name)
+
+
+CONCEPTS: Mapping[str, Concept] = {
+    "iris": Concept(
+        "characters/iris", "iris", "person", "character",
+        ("steel skull", "translucent torso", "glowing blue core", "black trousers", "black mesh"),
+        ("action", "framing", "view", "place", "light", "film look"), _character("iris"), "a person, iris",
+    ),
+    "otto": Concept(
+        "characters/otto", "otto", "person", "character",
+        ("brown hair", "brown beard", "glasses", "green vest", "pale skin", "brown trousers"),
+        ("action", "framing", "view", "place", "light", "film look"), _character("otto"), "a person, otto",
+    ),
+    "vaulthall": Concept(
+        "places/vaulthall", "VaultHall", "hall", "place",
+        ("teal wall", "round door", "amber strip"), ("people", "action", "framing", "view", "light", "film look"),
+        lambda rng, index: replace(_varied(rng, index), place="VaultHall"), None,
+    ),
+    "vaultfilm": Concept(
+        "styles/vaultfilm", "VaultFilm", "film look", "style",
+        ("teal shadows", "grain", "vignette"), ("people", "action", "framing", "view", "place", "light"),
+        lambda rng, index: replace(_varied(rng, index), look="VaultFilm"), None,
+    ),
+}  # fmt: skip
+
+
+def write_dataset(name: str, root: Path, *, seed: int = 4242) -> Path:
+    """Render a dataset's images, captions and control pictures under `root`; returns its folder.
+
+    `dataset.toml` is written only where there is none: it is meant to be edited.
+    """
+    concept = CONCEPTS[name]
+    folder = root / concept.folder
+    for sub in ("images", "depth", "pose"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng((seed, list(CONCEPTS).index(name)))
+    for index in range(NUM_IMAGES):
+        scene = concept.scene(rng, index)
+        number = int(rng.integers(scene.num_frames))
+        frame = render(scene, number, seed=seed + index)
+        stem = f"{index + 1:04d}"
+        write_png(folder / "images" / f"{stem}.png", frame.film)
+        write_png(folder / "depth" / f"{stem}.png", depth_map(frame.depth[None])[0])
+        write_png(folder / "pose" / f"{stem}.png", pose_map_points(frame.points, *frame.depth.shape))
+        write_text(folder / "images" / f"{stem}.txt", caption(scene, number, subject=concept.subject) + "\n")
+    if not (folder / "dataset.toml").exists():
+        write_text(folder / "dataset.toml", _toml(name, concept))
+    return folder
+
+
+def _toml(name: str, concept: Concept) -> str:
+    def listed(words: tuple[str, ...]) -> str:
+        return "[" + ", ".join(f'"{w}"' for w in words) + "]"
+
+    return (
+        f'model = "mini"\nname = "{name}"\n\n[[concept]]\ntrigger = "{concept.trigger}"\nclass = "{concept.class_word}"\n'
+        f'kind = "{concept.kind}"\nimages = "images"\n'
+        f"invariant = {listed(concept.invariant)}  # belongs to the concept: never captioned\n"
+        f"variable = {listed(concept.variable)}  # varies: always captioned\n\n[train]\n"
+    )
