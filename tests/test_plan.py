@@ -19,7 +19,9 @@ from small_shot import CONTROLS, make_preset, make_shot
 from pipeline.errors import ModelError, PresetError, ShotError, UserError
 from pipeline.plan import Plan, make_plan, plan_as_json
 from pipeline.preset import load_preset
-from pipeline.shot import Shot
+from pipeline.shot import Shot, open_shot
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +197,17 @@ def test_planning_loads_no_torch(shot: Shot, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["mini_frame", "mini_blend"])
+@pytest.mark.parametrize(
+    "folder", sorted((ROOT / "samples" / "shots").glob("*/shot.toml")), ids=lambda p: p.parent.name
+)
+def test_presets_that_ship_fit_the_sample_shots(name: str, folder: Path) -> None:
+    plan = make_plan(open_shot(folder.parent), load_preset(name))
+    assert (plan.width, plan.height, plan.executed_steps, plan.notes) == (128, 128, 4, ())
+
+
+def test_the_video_preset_needs_the_pictures_only(shot: Shot) -> None:
+    only = {"rgb": shot.passes["rgb"]}
+    assert make_plan(replace(shot, passes=only), load_preset("mini_video")).controls == ()
