@@ -113,8 +113,16 @@ def demo(out: Path) -> None:
 
     A character trained before is used again. Writes a side-by-side video and a contact sheet.
     """
-    trainer = importlib.import_module("training.run")
-    importlib.import_module("pipeline.demo").run_demo(out, train=trainer.train_from_file)
+    from rich.console import Console
+
+    from pipeline.screen import demo_table, frame_progress
+
+    console = Console(stderr=True)
+    result = importlib.import_module("samples.demo").run_demo(out, progress=lambda: frame_progress(console))
+    Console().print(demo_table(result.score))
+    click.echo(f"{result.trained.lora}: {result.trained.images_per_second:.1f} images/s")
+    click.echo(f"{result.video}: engine | styled | film truth")
+    click.echo(f"{result.sheet}: contact sheet")
 
 
 @lookdev.command()

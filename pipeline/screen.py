@@ -1,4 +1,4 @@
-"""What the command line shows: a progress bar, the batch summary, the health table."""
+"""What the command line shows: a progress bar, the batch summary, the health table, the demo's score."""
 
 from __future__ import annotations
 
@@ -74,6 +74,14 @@ def doctor_table(findings: Sequence[Finding]) -> Table:
         )
         text = finding.found if finding.ok else f"{finding.found}; {finding.advice}"
         table.add_row(finding.what, _plain(text), mark)
+    return table
+
+
+def demo_table(score: Sequence[tuple[str, str]]) -> Table:
+    """One row a measure of the demo's score."""
+    table = Table("measure", "value")
+    for name, value in score:
+        table.add_row(name, _plain(value))
     return table
 
 

@@ -91,11 +91,19 @@ def adopt_package(state: Path) -> bool:
 def _latents(state: Path, parts: model.Parts, rank: int, world: int, device: str) -> joint.LatentSet:
     images = data.load(state / "stage")
     mine = slice(rank, None, world)
-    vae = parts.vae.to(device)
-    film = autoencoder.encode(vae, images.film[mine], device)
-    engine = autoencoder.encode(vae, np.repeat(images.engine[mine][..., None], 3, axis=-1), device)
+    cache = state / f"latents_{rank}_of_{world}_{len(images)}.pt"
+    if not cache.exists():
+        vae = parts.vae.to(device)
+        flat = np.repeat(images.engine[mine][..., None], 3, axis=-1)
+        both = {
+            "film": autoencoder.encode(vae, images.film[mine], device),
+            "engine": autoencoder.encode(vae, flat, device),
+        }
+        torch.save(both, cache.with_suffix(".part"))
+        cache.with_suffix(".part").replace(cache)
+    both = torch.load(cache, weights_only=True)
     return joint.LatentSet(
-        film, engine, images.depth[mine].copy(), images.pose[mine].copy(), images.words[mine]
+        both["film"], both["engine"], images.depth[mine].copy(), images.pose[mine].copy(), images.words[mine]
     )
 
 
