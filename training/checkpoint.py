@@ -6,6 +6,8 @@ step stands for both; weights and the optimizer's moments are stored in float32,
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import pickle
 import zipfile
@@ -15,8 +17,7 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import OutputError
-from pipeline.files import whole_file
+from pipeline.files import write_bytes
 from pipeline.models import Model, load_lora_state, lora_state
 from training.loop import Trainer
 
@@ -48,11 +49,10 @@ def save(path: Path, trainer: Trainer, *, digest: str, seconds: float) -> None:
         "lora": lora_state(trainer.model),
         "optimizer": trainer.optimizer.state_dict(),
     }
-    with whole_file(path) as partial:
-        try:
-            torch.save(state, partial)
-        except RuntimeError as error:  # torch's zip writer reports a full disk this way
-            raise OutputError(f"{path}: cannot be written ({error}); is the disk full?") from error
+    # By way of memory: torch's own file writer turns a full disk into a RuntimeError without its cause.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def read(path: Path) -> Saved | None:
@@ -90,8 +90,6 @@ def restore(trainer: Trainer, saved: Saved) -> None:
 
 def model_digest(model: Model) -> str:
     """sha256 over the weights that a training depends on, as loaded (before a LoRA is injected)."""
-    import hashlib
-
     state = hashlib.sha256()
     parts = {"unet": model.unet, "vae": model.vae, "text_encoder": model.text_encoder, **model.controlnets}
     for part_name in sorted(parts):

@@ -18,6 +18,7 @@ import torch
 
 from pipeline.errors import DatasetError
 from pipeline.models import FAMILIES, Model, count_tokens, find_model, load_model
+from pipeline.output import check_space
 from training import checkpoint, export, sheet
 from training.dataset import Dataset, check_captions, load_dataset
 from training.interrupt import deferred_interrupt
@@ -54,8 +55,9 @@ def train_from_file(
     """Train the LoRA that a dataset file describes, or go on with it, or return at once if it is done.
 
     `out` is the folder of the results, `out/loras/<name>` if None; `steps` overrides the file's;
-    `device` None is "cuda" where there is one, else "cpu". An unfinished training of the same images, settings
-    and model goes on at its step and ends with the bytes of an uninterrupted one; any other starts afresh.
+    `device` None is "cuda" where there is one, else "cpu". An unfinished training of the same images,
+    settings and model goes on at its step and ends with the bytes of an uninterrupted one; any other
+    starts afresh.
 
     Raises `DatasetError`, `ModelError` and `OutputError`; KeyboardInterrupt after the checkpoint is saved.
     """
@@ -69,6 +71,7 @@ def train_from_file(
         max_tokens=int(model.tokenizer.model_max_length),
     )
     digest = hashlib.sha256(f"{data.digest()} {checkpoint.model_digest(model)}".encode()).hexdigest()
+    check_space(out, _needed_bytes(model))
     trainer, seconds = _begin(model, data, out / "checkpoint.pt", digest=digest)
     seconds = _train(trainer, data, out, digest=digest, seconds=seconds, progress=progress)
     lora = out / f"{data.file.name}.safetensors"
@@ -94,6 +97,11 @@ def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path]:
     family, _ = find_model(model_path)
     data = load_dataset(path, file, size=family.default_size, control_kinds=family.control_kinds)
     return data if steps is None else data.with_steps(steps), model_path
+
+
+def _needed_bytes(model: Model) -> int:
+    """An upper estimate of what a training writes: a LoRA and its optimizer are smaller than the UNet."""
+    return sum(int(p.numel()) * 4 for p in model.unet.parameters()) + (16 << 20)
 
 
 def _begin(model: Model, data: Dataset, path: Path, *, digest: str) -> tuple[Trainer, float]:
