@@ -16,12 +16,13 @@ import numpy as np
 
 from pipeline.files import writing
 from pipeline.image import UInt8Array, UInt32Array
-from pipeline.shot import Figure, FrameJoints, FramePasses, Motion, Shot, open_shot, read_pass, write_shot
+from pipeline.shot import FramePasses, Shot, open_shot, read_pass, write_shot
 from samples.stage.captions import caption
 from samples.stage.cast import BY_NAME, CAST
-from samples.stage.render import Frame, looks, render
+from samples.stage.render import looks, render
 from samples.stage.sampling import random_scene
 from samples.stage.scene import Scene, state
+from samples.stage.shots import passes_of
 
 SEED = 20_260_000  # base training draws from (its own seed, shard); these are (SEED, hero, index)
 SIZE = (128, 128)
@@ -94,32 +95,11 @@ def stage(shot: HeldOut, folder: Path) -> Truth:
 
 
 def _windows(shot: HeldOut) -> Iterator[FramePasses]:
-    numbers = range(shot.first, shot.first + shot.num_frames)
-    for start in range(0, len(numbers), WINDOW):
-        yield _passes(
-            shot, [render(shot.scene, number, size=SIZE) for number in numbers[start : start + WINDOW]], start
-        )
-
-
-def _passes(shot: HeldOut, frames: list[Frame], start: int) -> FramePasses:
-    names = [role.member.name for role in shot.scene.roles]
-    joints = tuple(
-        FrameJoints(
-            start + offset + 1,
-            tuple(Figure(name, i + 1, frame.points[i]) for i, name in enumerate(names)),
-        )
-        for offset, frame in enumerate(frames)
-    )
-    return FramePasses(
-        rgb=np.stack([frame.engine for frame in frames]),
-        depth=np.stack([frame.depth for frame in frames]),
-        normal=np.stack([frame.normal for frame in frames]),
-        motion=Motion(np.stack([f.forward for f in frames]), np.stack([f.backward for f in frames])),
-        ids=np.stack([frame.ids for frame in frames]),
-        visible=np.stack([frame.visible for frame in frames]),
-        truth=np.stack([frame.film for frame in frames]),
-        joints=joints,
-    )
+    names = tuple(role.member.name for role in shot.scene.roles)
+    for start in range(0, shot.num_frames, WINDOW):
+        numbers = range(shot.first + start, shot.first + min(start + WINDOW, shot.num_frames))
+        frames = [render(shot.scene, number, size=SIZE) for number in numbers]
+        yield passes_of(frames, names=names, first_number=start + 1)
 
 
 def _cast_truths(shot: HeldOut) -> dict[str, UInt8Array]:

@@ -85,9 +85,10 @@ def make_cases(loras: Mapping[str, Path], *, num_shots: int, num_frames: int, fo
     """Held-out shots of every hero; the prompt asks for the LoRA's own trigger phrase."""
     cases = []
     for hero, lora in loras.items():
-        subject = read_lora(lora).metadata.get("modelspec.trigger_phrase", hero)
+        trigger = read_lora(lora).metadata.get("modelspec.trigger_phrase", hero)
         for shot in held_out(hero, num_shots=num_shots, num_frames=num_frames):
-            cases.append(Case(shot, stage(shot, folder), shot.prompt(subject), lora))
+            prompt = shot.prompt(f"a person, {trigger}")  # as the captions of the sample datasets
+            cases.append(Case(shot, stage(shot, folder), prompt, lora))
     return cases
 
 

@@ -28,8 +28,8 @@ HELP_RUNS = 7
 KIBIBYTE = 1024  # Linux counts the peak resident set in these (getrusage(2))
 
 
-# A process starts with the peak memory of the one it came from (Linux keeps it across exec), so each command is
-# started by an interpreter with nothing imported.
+# A process starts with the peak memory of the one it came from (Linux keeps it across exec), so each command
+# is started by an interpreter with nothing imported.
 LAUNCH = """
 import os, sys, time
 started = time.perf_counter()

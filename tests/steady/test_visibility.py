@@ -85,3 +85,26 @@ def test_sizes_that_differ_are_refused() -> None:
     passes["depth_now"] = passes["depth_now"][:10]
     with pytest.raises(ValueError, match="sizes differ"):
         visible_backward(**passes)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 6])
+def test_geometry_agrees_with_the_stages_exact_pass(seed: int) -> None:
+    """Moving camera and figure: ids and depth tell what the stage knows by tracing the surface points."""
+    from samples.stage.render import render
+    from samples.stage.sampling import random_scene
+
+    scene = random_scene(np.random.default_rng((3, seed)))
+    before, now = render(scene, 20), render(scene, 21)
+    exact = (now.visible & 2) > 0
+    guessed = seen_before(
+        ids_now=now.ids,
+        ids_previous=before.ids,
+        depth_now=now.depth,
+        depth_previous=before.depth,
+        backward_flow=now.backward,
+    )
+    # what differs is outlines, where the nearest pixel's id is the other surface's
+    assert (guessed == exact).mean() > 0.98
+    hidden = ~exact
+    assert hidden.sum() > 100
+    assert (hidden & ~guessed).sum() >= 0.8 * hidden.sum()
