@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 def names(caption: str, phrase: str) -> bool:
     """Whether `phrase` stands in `caption` as whole words, in any case, with any white space between them."""
-    words = r"\s+".join(re.escape(word) for word in phrase.split())
-    return bool(words) and re.search(rf"(?<!\w){words}(?!\w)", caption, re.IGNORECASE) is not None
+    return bool(phrase.strip()) and bool(
+        re.search(rf"(?<!\w){_pattern(phrase)}(?!\w)", caption, re.IGNORECASE)
+    )
 
 
 def lint(
@@ -44,17 +45,23 @@ def lint(
 def without_trigger(caption: str, *, trigger: str, class_word: str) -> str:
     """The caption of the same picture without the concept: the trigger becomes the class word.
 
-    Where the class word already follows the trigger ("irisbot woman"), the trigger is only dropped.
+    Where the class is said already, beside the trigger ("irisbot woman") or elsewhere ("a woman, irisbot, red
+    light"), the trigger is only dropped.
     """
-    gap = r"\s+"
-    phrase = gap.join(re.escape(word) for word in trigger.split())
-    class_phrase = gap.join(re.escape(word) for word in class_word.split())
-    flags = re.IGNORECASE
-    text = re.sub(rf"(?<!\w){phrase}\s+{class_phrase}(?!\w)", lambda _: class_word, caption, flags=flags)
-    return re.sub(rf"(?<!\w){phrase}(?!\w)", lambda _: class_word, text, flags=flags)
+    parts = caption.split(",")
+    others = [part for part in parts if part.strip().lower() != trigger.lower()]
+    if len(others) < len(parts) and names(",".join(others), class_word):
+        caption = ",".join(others).strip()
+    phrase, class_phrase = _pattern(trigger), _pattern(class_word)
+    text = re.sub(rf"(?<!\w){phrase}\s+(?={class_phrase}(?!\w))", "", caption, flags=re.IGNORECASE)
+    return re.sub(rf"(?<!\w){phrase}(?!\w)", lambda _: class_word, text, flags=re.IGNORECASE)
 
 
 def tag_frequency(captions: Iterable[str]) -> dict[str, int]:
     """How often each comma-separated part occurs, as in kohya's `ss_tag_frequency`; commonest first."""
     counts = Counter(tag.strip() for caption in captions for tag in caption.split(",") if tag.strip())
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _pattern(phrase: str) -> str:
+    return r"\s+".join(re.escape(word) for word in phrase.split())

@@ -42,6 +42,8 @@ def test_lint_tells_each_fault_once() -> None:
         ("closeup of irisbot, red light", "closeup of woman, red light"),
         ("Irisbot  woman and irisbot", "woman and woman"),
         ("a hall", "a hall"),
+        ("a woman, IrisBot, red light", "a woman, red light"),
+        ("hall, irisbot, red light", "hall, woman, red light"),
     ],
 )
 def test_the_trigger_becomes_the_class_word(caption: str, expected: str) -> None:
