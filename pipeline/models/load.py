@@ -88,7 +88,10 @@ def _broken(folder: Path, error: Exception) -> ModelError:
 
 def _ready(module: Any, device: str | torch.device, dtype: torch.dtype) -> Any:
     # diffusers' own `to` warns about casting even where nothing is kept in float32
-    return nn.Module.to(module, device=device, dtype=dtype).eval().requires_grad_(False)
+    nn.Module.to(module, device=device, dtype=dtype)
+    if dtype != torch.float32:  # bfloat16 on a CPU: UNet 1.3x, ControlNet and VAE 1.5x; float32 gains nothing
+        nn.Module.to(module, memory_format=torch.channels_last)
+    return module.eval().requires_grad_(False)
 
 
 def _load_diffusers(kind: Any, folder: Path, device: str | torch.device, dtype: torch.dtype) -> Any:
