@@ -199,7 +199,9 @@ def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
     for index, lora in enumerate(preset.lora):
         where = f"{preset.source}:lora[{index}].path"
         if not lora.path.is_file():
-            raise PresetError(f"{where}: found no file {lora.path}; expected a LoRA .safetensors file")
+            raise PresetError(
+                f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
+            )
         check_lora_family(lora.path, family, where=where)
         text_weight = lora.weight if lora.text_weight is None else lora.text_weight
         planned.append(PlannedLora(lora.path, lora.weight, text_weight, sha256=_file_sha256(lora.path)))

@@ -47,7 +47,8 @@ def frame_progress(console: Console) -> Iterator[Advance]:
 
 def batch_table(outcomes: Sequence[JobOutcome]) -> Table:
     """One row a shot: what became of it, frames, pace, and where the video is or why there is none."""
-    table = Table("shot", "result", "frames", "s/frame", "video or reason")
+    table = Table("shot", "result", "frames", "s/frame")
+    table.add_column("video or reason", overflow="fold")  # a path or a reason that is cut short helps nobody
     for outcome in outcomes:
         result = outcome.result
         if result is None:
@@ -63,7 +64,9 @@ def batch_table(outcomes: Sequence[JobOutcome]) -> Table:
 
 def doctor_table(findings: Sequence[Finding]) -> Table:
     """One row a finding; what is missing says what to do."""
-    table = Table("what", "found", "")
+    table = Table("what")
+    table.add_column("found", overflow="fold")
+    table.add_column("")
     for finding in findings:
         mark = (
             "[green]ok[/green]"
