@@ -118,7 +118,7 @@ def work(
     report_every: float,
     seed: int,
 ) -> None:
-    """One worker of the joint training; workers share gradients through gloo."""
+    """One worker of the joint training; workers meet every few steps to average their weights (gloo)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if device == "cpu":
         torch.set_num_threads(1 if world > 1 else torch.get_num_threads())
@@ -133,28 +133,21 @@ def work(
     latents = _latents(state, parts, rank, world, device)
     rng = np.random.default_rng((seed, rank, trainer.step))
     noise = torch.Generator().manual_seed(seed + 1000 * rank + trainer.step)
-    kinds_rng = np.random.default_rng((seed, trainer.step))  # the same on every worker
     alphas = parts.scheduler.alphas_cumprod.to(device)
     source = joint.batches(latents, parts.tokenizer, rng, batch, device)
-    clock, saved, reported, losses = time.monotonic(), 0.0, 0.0, []
-    while True:
-        spent = torch.tensor([trainer.seconds])
-        if world > 1:
-            dist.broadcast(spent, 0)
-        trainer.seconds = float(spent)
-        share = trainer.seconds / (60.0 * minutes)
-        if share >= 1.0:
-            break
-        kinds = joint.CONTROL_CHOICES[int(kinds_rng.choice(4, p=joint.CONTROL_ODDS))]
-        losses.append(trainer.descend(next(source), alphas, noise, kinds, precision))
-        if world > 1:
-            _share_gradients(trainer.weights, world)
-        trainer.advance(joint.rate_at(share, trainer.step))
-        trainer.samples += batch * world
-        now = time.monotonic()
-        trainer.seconds += now - clock
-        saved, reported, clock = saved + now - clock, reported + now - clock, now
-        if rank == 0 and trainer.step % 50 == 0:
+    last_save, last_report = trainer.seconds, trainer.seconds
+    while (share := trainer.seconds / (60.0 * minutes)) < 1.0:
+        clock, losses = time.monotonic(), []
+        for _ in range(joint.MEET_EVERY):
+            kinds = joint.CONTROL_CHOICES[int(rng.choice(4, p=joint.CONTROL_ODDS))]
+            losses.append(trainer.descend(next(source), alphas, noise, kinds, precision))
+            trainer.advance(joint.rate_at(share, trainer.step))
+        trainer.meet(world)
+        trainer.samples += joint.MEET_EVERY * batch * world
+        trainer.seconds = _agreed(trainer.seconds + time.monotonic() - clock, world)
+        if rank > 0:
+            continue
+        if trainer.step % (10 * joint.MEET_EVERY) < joint.MEET_EVERY:
             _log_line(
                 state,
                 step=trainer.step,
@@ -162,31 +155,23 @@ def work(
                 minutes=trainer.seconds / 60.0,
                 loss=float(torch.stack(losses).mean()),
             )
-            losses = []
-        if rank == 0 and saved > 120.0:
+        if trainer.seconds - last_save > 120.0:
             trainer.save(state / "joint.pt")
-            saved = 0.0
-        if rank == 0 and reported > 60.0 * report_every:
+            last_save = trainer.seconds
+        if trainer.seconds - last_report > 60.0 * report_every:
             report(trainer, state)
-            reported = 0.0
-            clock = time.monotonic()
+            last_report = trainer.seconds
     if rank == 0:
         trainer.save(state / "joint.pt")
         report(trainer, state)
 
 
-def _share_gradients(weights: list[torch.nn.Parameter], world: int) -> None:
-    for p in weights:
-        if p.grad is None:  # a control left out of this batch
-            p.grad = torch.zeros_like(p)
-    flat = torch.cat([p.grad.reshape(-1) for p in weights if p.grad is not None])
-    dist.all_reduce(flat)
-    flat /= world
-    begin = 0
-    for p in weights:
-        assert p.grad is not None
-        p.grad.copy_(flat[begin : begin + p.numel()].view_as(p.grad))
-        begin += p.numel()
+def _agreed(seconds: float, world: int) -> float:
+    """The first worker's clock, so that all stop at the same step."""
+    spent = torch.tensor([seconds], dtype=torch.float64)
+    if world > 1:
+        dist.broadcast(spent, 0)
+    return float(spent)
 
 
 def report(trainer: joint.Trainer, state: Path) -> None:
@@ -211,7 +196,7 @@ def report(trainer: joint.Trainer, state: Path) -> None:
 @click.option("--images", "num_images", default=16000, show_default=True)
 @click.option("--vae-minutes", default=12.0, show_default=True)
 @click.option("--workers", default=2, show_default=True, help="Processes on a CPU; 1 on an accelerator.")
-@click.option("--batch", default=16, show_default=True, help="Images a worker takes per step.")
+@click.option("--batch", default=8, show_default=True, help="Images a worker takes per step.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--report-every", default=8.0, show_default=True, help="Minutes between scores.")
 @click.option("--seed", default=0, show_default=True)
