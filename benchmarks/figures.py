@@ -170,11 +170,13 @@ def steadiness(cases: Sequence[Case], renderer: Renderer, *, strength: float) ->
 def _steady(case: Case, frames: UInt8Array) -> dict[str, float]:
     """The temporal measures of one render of one shot."""
     steps = steps_of(case)
-    span = min(LONG_RANGE, len(steps))
+    long_enough = len(steps) >= LONG_RANGE
     drifts = [value for value in drift(frames, steps) if value is not None]
     return {
         "E_warp": e_warp(frames, steps),
-        f"E_warp, {LONG_RANGE} frames": e_warp(frames, steps, span=span),
+        f"E_warp, {LONG_RANGE} frames": e_warp(frames, steps, span=LONG_RANGE)
+        if long_enough
+        else float("nan"),
         "drift": _mean(drifts),
         "sharpness": sharpness_ratio(frames, case.film),
         "PSNR": _over_frames([(frames, case.film)], psnr),
