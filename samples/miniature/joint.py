@@ -101,8 +101,12 @@ def tokenize(tokenizer: Any, captions: list[str]) -> torch.Tensor:
 
 def noisy_and_target(
     batch: Batch, alphas: torch.Tensor, rng: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Timesteps [B], noisy latents and v targets [B, 4, h, w]; `alphas` [1000] is the schedule's cumulative product."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Timesteps [B], noisy latents and v targets [B, 4, h, w], loss weights [B].
+
+    `alphas` [1000] is the schedule's cumulative product. A restyling sample that starts at little noise has a large v
+    (up to cot(start) times the difference of the looks); the weight s_T^2 keeps it from ruling the batch.
+    """
     size, device = len(batch.clean), batch.clean.device
     plain = torch.rand(size, generator=rng)
     begin = 0.25 + 0.72 * torch.rand(size, generator=rng)  # where img2img starts: strength 0.25 to 0.97
@@ -118,7 +122,8 @@ def noisy_and_target(
     noise = torch.randn(batch.clean.shape, generator=rng).to(device)
     rest = torch.where(batch.restyle[:, None, None, None], s * a_start / s_start, torch.zeros_like(s))
     noisy = a * batch.clean + s * noise + rest * (batch.start - batch.clean)
-    return t, noisy, (a * noisy - batch.clean) / s
+    weight = torch.where(batch.restyle, s_start.pow(2).flatten(), torch.ones_like(s_start).flatten())
+    return t, noisy, (a * noisy - batch.clean) / s, weight
 
 
 def _pair(alphas: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,10 +215,10 @@ class Trainer:
         self, batch: Batch, alphas: torch.Tensor, rng: torch.Generator, kinds: tuple[str, ...], precision: str
     ) -> torch.Tensor:
         """Gradients of one batch (not yet stepped); returns the loss."""
-        t, noisy, target = noisy_and_target(batch, alphas, rng)
+        t, noisy, target, weight = noisy_and_target(batch, alphas, rng)
         with autocast(batch.clean.device.type, precision):
             out = predict(self.parts, noisy, t, batch, kinds)
-        loss = (out.float() - target).pow(2).mean()
+        loss = (weight * (out.float() - target).pow(2).mean(dim=(1, 2, 3))).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach()

@@ -135,9 +135,9 @@ def work(
     noise = torch.Generator().manual_seed(seed + 1000 * rank + trainer.step)
     alphas = parts.scheduler.alphas_cumprod.to(device)
     source = joint.batches(latents, parts.tokenizer, rng, batch, device)
-    last_save, last_report = trainer.seconds, trainer.seconds
+    last_save, last_report, losses = trainer.seconds, trainer.seconds, []
     while (share := trainer.seconds / (60.0 * minutes)) < 1.0:
-        clock, losses = time.monotonic(), []
+        clock = time.monotonic()
         for _ in range(joint.MEET_EVERY):
             kinds = joint.CONTROL_CHOICES[int(rng.choice(4, p=joint.CONTROL_ODDS))]
             losses.append(trainer.descend(next(source), alphas, noise, kinds, precision))
@@ -155,6 +155,7 @@ def work(
                 minutes=trainer.seconds / 60.0,
                 loss=float(torch.stack(losses).mean()),
             )
+            losses = []
         if trainer.seconds - last_save > 120.0:
             trainer.save(state / "joint.pt")
             last_save = trainer.seconds
