@@ -110,10 +110,8 @@ class Trainer:
         self.model, self.material, self.settings, self.precision = model, material, settings, precision
         self.step = 0
         self.device = model.device
-        for net in (model.unet, *model.controlnets.values()):
-            net.to(memory_format=torch.channels_last)  # about 10 % faster convolutions on a CPU
-        config = model.scheduler_config
-        self.alphas_cumprod, self.prediction_type = _noise_schedule(config)
+        _make_fast(model, precision)
+        self.alphas_cumprod, self.prediction_type = _noise_schedule(model.scheduler_config)
         lora = inject_lora(
             model,
             rank=settings.rank,
@@ -234,6 +232,16 @@ def resolve_precision(precision: Precision, device: torch.device) -> str:
     # A question torch answers only privately; a build without it counts as a CPU without AMX.
     probe: Callable[[], bool] | None = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return "bf16" if probe is not None and probe() else "fp32"
+
+
+def _make_fast(model: Model, precision: str) -> None:
+    for net in (model.unet, *model.controlnets.values()):
+        net.to(memory_format=torch.channels_last)  # about 10 % faster convolutions on a CPU
+    if model.device.type == "cpu" and precision == "bf16":
+        from diffusers.models.attention_processor import AttnProcessor
+
+        # The fused kernel's backward pass is slow there: 9.6 against 13.1 images per CPU second.
+        model.unet.set_attn_processor(AttnProcessor())
 
 
 def _noise_schedule(config: Mapping[str, Any]) -> tuple[Tensor, str]:
