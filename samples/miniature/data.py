@@ -26,13 +26,13 @@ class Words:
     film: list[str]
     engine: list[str]
 
-    def caption(self, rng: np.random.Generator, *, engine: bool, keep: float = 0.8) -> str:
-        """A caption with each attribute kept at odds `keep`, and each of the surroundings at odds 0.92."""
+    def caption(self, rng: np.random.Generator, *, engine: bool, keep: float = 0.9) -> str:
+        """A caption with each attribute kept at odds `keep`, and each of the surroundings at odds 0.97."""
         people = []
         for phrases in self.people:
             people.append(", ".join(["a person", *[p for p in phrases if rng.random() < keep]]))
         around = self.engine if engine else self.film
-        kept = [p for i, p in enumerate(around) if i == len(around) - 1 or rng.random() < 0.92]
+        kept = [p for i, p in enumerate(around) if i == len(around) - 1 or rng.random() < 0.97]
         return ", ".join([" and ".join(people), *kept])
 
 
