@@ -2,7 +2,8 @@
 
     iris/dataset.toml
     iris/images/0001.png   iris/images/0001.txt
-    iris/depth/0001.png    iris/pose/0001.png       optional
+    iris/depth/0001.png    iris/pose/0001.png       optional: control images
+    iris/engine/0001.png                            optional: the engine's own render of the same picture
 
 Everything is checked before a model is trained, and the first fault is told with the file's name.
 """
@@ -19,6 +20,7 @@ from pipeline.image import UInt8Array, read_image, resize
 from training.captions import lint
 from training.schema import Concept, DatasetFile
 
+ENGINE_FOLDER = "engine"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -31,6 +33,7 @@ class Example:
     caption: str
     concept: int  # index into the file's concepts
     controls: Mapping[str, UInt8Array]  # kind -> [H, W, 3] RGB
+    engine: UInt8Array | None = None  # [H, W, 3] RGB, what img2img would start from
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Dataset:
             for kind in sorted(example.controls):
                 state.update(kind.encode())
                 state.update(example.controls[kind].tobytes())
+            if example.engine is not None:
+                state.update(b"engine" + example.engine.tobytes())
         return state.hexdigest()
 
 
@@ -114,8 +119,10 @@ def _read_concept(
             raise DatasetError(
                 f"{path}: {width}x{height} pixels, the model trains at {size}x{size}; use a larger image"
             )
-        controls = {kind: _read_control(folder.parent / kind, path, whole, size=size) for kind in used}
-        examples.append(Example(path, _square(whole, size), captions[path], index, controls))
+        controls = {kind: _read_beside(folder.parent / kind, path, whole, size=size) for kind in used}
+        render = folder.parent / ENGINE_FOLDER
+        engine = _read_beside(render, path, whole, size=size) if render.is_dir() else None
+        examples.append(Example(path, _square(whole, size), captions[path], index, controls, engine))
     return examples
 
 
@@ -174,15 +181,16 @@ def _control_kinds(folder: Path, concept: Concept, kinds: Sequence[str], where: 
     return concept.controls
 
 
-def _read_control(folder: Path, image: Path, whole: UInt8Array, *, size: int) -> UInt8Array:
+def _read_beside(folder: Path, image: Path, whole: UInt8Array, *, size: int) -> UInt8Array:
+    """The picture of the same stem in a folder beside the images."""
     path = folder / f"{image.stem}.png"
     if not path.is_file():
         raise DatasetError(f"{path}: missing; {image.name} needs its control image, or drop the control")
-    control = read_image(path, error=DatasetError)
-    if control.shape != whole.shape:
-        found, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (control, whole))
+    picture = read_image(path, error=DatasetError)
+    if picture.shape != whole.shape:
+        found, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (picture, whole))
         raise DatasetError(f"{path}: {found} pixels, but {image.name} has {wanted}; make it the same size")
-    return _square(control, size)
+    return _square(picture, size)
 
 
 def _square(image: UInt8Array, size: int) -> UInt8Array:

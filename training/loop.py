@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DatasetError
-from pipeline.image import to_tensor
+from pipeline.image import UInt8Array, to_tensor
 from pipeline.models import Model, encode_images, encode_text, inject_lora, lora_disabled
 from training import losses, schedule
 from training.captions import without_trigger
@@ -28,6 +28,7 @@ from training.schema import Precision, TrainSettings
 log = logging.getLogger(__name__)
 
 _ENCODE_BATCH = 8
+_EARLIEST_START = 0.25  # share of the schedule: img2img at a lower strength changes next to nothing
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Material:
     latents: Tensor  # [N, C, h, w] float32
     controls: Mapping[str, Tensor]  # kind -> [N, 3, H, W] float32 in [0, 1]; zeros where an example has none
     has_control: Mapping[str, Tensor]  # kind -> [N] bool
+    engine: Tensor  # [N, C, h, w] float32, latents of the engine's pictures; zeros where there is none
+    has_engine: Tensor  # [N] bool
     captions: tuple[str, ...]
     triggers: tuple[str, ...]  # what caption dropout leaves
     plain: tuple[str, ...]  # captions with the trigger replaced by the class word
@@ -50,6 +53,8 @@ class Draw:
     indices: list[int]  # [B]
     noise: Tensor  # [B, C, h, w]
     timesteps: Tensor  # [B] int64
+    from_engine: Tensor  # [B] bool: train the way from the engine's picture
+    start: Tensor  # [B] int64 >= timesteps: where that way starts
     keep_caption: list[bool]  # [B]
     use_control: Mapping[str, Tensor]  # kind -> [B] bool
 
@@ -59,11 +64,11 @@ def prepare(model: Model, dataset: Dataset) -> Material:
     examples = dataset.examples
     device = model.device
     frames = np.stack([example.image for example in examples])  # [N, H, W, 3]
-    with torch.no_grad():
-        parts = [
-            encode_images(model, frames[start : start + _ENCODE_BATCH]).float()
-            for start in range(0, len(frames), _ENCODE_BATCH)
-        ]
+    has_engine = torch.tensor([example.engine is not None for example in examples])
+    latents = _encoded(model, frames)
+    engine = torch.zeros_like(latents)
+    if bool(has_engine.any()):
+        engine[has_engine] = _encoded(model, np.stack([e.engine for e in examples if e.engine is not None]))
     controls: dict[str, Tensor] = {}
     has_control: dict[str, Tensor] = {}
     for kind in dataset.control_kinds:
@@ -73,7 +78,9 @@ def prepare(model: Model, dataset: Dataset) -> Material:
         has_control[kind] = torch.tensor([kind in example.controls for example in examples])
     concepts = [dataset.file.concept[example.concept] for example in examples]
     return Material(
-        latents=torch.cat(parts),
+        latents=latents,
+        engine=engine,
+        has_engine=has_engine,
         controls=controls,
         has_control=has_control,
         captions=tuple(example.caption for example in examples),
@@ -84,6 +91,13 @@ def prepare(model: Model, dataset: Dataset) -> Material:
         ),
         repeats=tuple(concept.repeats for concept in concepts),
     )
+
+
+def _encoded(model: Model, frames: UInt8Array) -> Tensor:
+    """Latents [N, C, h, w] float32 of frames [N, H, W, 3], a few at a time."""
+    starts = range(0, len(frames), _ENCODE_BATCH)
+    with torch.no_grad():
+        return torch.cat([encode_images(model, frames[i : i + _ENCODE_BATCH]).float() for i in starts])
 
 
 def draw(material: Material, step: int, settings: TrainSettings, num_timesteps: int) -> Draw:
@@ -100,7 +114,12 @@ def draw(material: Material, step: int, settings: TrainSettings, num_timesteps: 
         kind: (torch.rand(batch, generator=rng) < settings.control_probability) & has[indices]
         for kind, has in material.has_control.items()
     }
-    return Draw(indices, noise, timesteps, keep, use_control)
+    from_engine = (torch.rand(batch, generator=rng) < settings.engine_probability) & material.has_engine[
+        indices
+    ]
+    begin = _EARLIEST_START + (1.0 - _EARLIEST_START) * torch.rand(batch, generator=rng)
+    start = torch.maximum(timesteps, (begin * (num_timesteps - 1)).long())
+    return Draw(indices, noise, timesteps, from_engine, start, keep, use_control)
 
 
 class Trainer:
@@ -152,6 +171,14 @@ class Trainer:
         material, device = self.material, self.device
         latents = material.latents[chosen.indices].to(device)  # [B, C, h, w]
         noise, timesteps = chosen.noise.to(device), chosen.timesteps.to(device)
+        evened = torch.ones(len(latents), device=device)
+        if bool(chosen.from_engine.any()):
+            engine, rows = material.engine[chosen.indices].to(device), chosen.from_engine.to(device)
+            pulled, even = losses.restyling_noise(
+                noise, latents, engine, self.alphas_cumprod, chosen.start.to(device)
+            )
+            noise = torch.where(rows.view(-1, 1, 1, 1), pulled, noise)
+            evened = torch.where(rows, even, evened)
         noisy = losses.add_noise(latents, noise, self.alphas_cumprod, timesteps)
         captions = [
             material.captions[i] if keep else material.triggers[i]
@@ -160,6 +187,7 @@ class Trainer:
         snr = losses.signal_to_noise(self.alphas_cumprod, timesteps)
         kind = self.prediction_type
         weight = losses.min_snr_weight(snr, gamma=self.settings.min_snr_gamma, prediction_type=kind)
+        weight = weight * evened
         wanted = losses.target(latents, noise, self.alphas_cumprod, timesteps, prediction_type=kind)
         loss = losses.weighted_mse(self.predict(noisy, timesteps, captions, chosen), wanted, weight)
         if self.settings.prior_weight > 0:

@@ -48,6 +48,20 @@ def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, timesteps:
     return signal * latents + sigma * noise
 
 
+def restyling_noise(
+    noise: Tensor, latents: Tensor, source: Tensor, alphas_cumprod: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Noise [B, C, h, w] that puts a sample on the way img2img takes from `source` to `latents`; weights [B].
+
+    img2img begins at timestep T = `start` [B] with sqrt(a_T) source + sqrt(1 - a_T) noise. Seen from the
+    clean `latents`, that is noise + sqrt(a_T / (1 - a_T)) (source - latents), and a DDIM step that knows
+    `latents` keeps it: so it is the noise at every t <= T. It is large where T is small; the weight
+    1 - a_T evens that out.
+    """
+    signal, sigma = _mix(alphas_cumprod, start, latents)
+    return noise + signal / sigma * (source - latents), sigma.square().flatten()
+
+
 def weighted_mse(predicted: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
     """Mean over the batch of weight [B] times each example's own mean squared error."""
     error = (predicted.float() - wanted.float()).square().flatten(1).mean(dim=1)  # [B]

@@ -64,6 +64,8 @@ class TrainSettings(_Strict):
     """Share of captions cut down to the trigger alone."""
     control_probability: float = Field(default=0.7, ge=0, le=1)
     """Chance that one control joins one example, drawn for each kind by itself."""
+    engine_probability: float = Field(default=0.5, ge=0, le=1)
+    """Chance that an example with an engine picture trains the way from that picture to the image."""
     prior_weight: float = Field(default=0.0, ge=0)
     min_snr_gamma: float = Field(default=5.0, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)

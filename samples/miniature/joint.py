@@ -28,6 +28,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from samples.miniature.autoencoder import autocast
 from samples.miniature.data import Words
 from samples.miniature.model import CONTEXT_TOKENS, CONTROL_KINDS, NUM_TRAIN_TIMESTEPS, Parts
+from training import losses
 
 PEAK_RATE = 7e-4
 EMA_DECAY = 0.985  # per meeting of the workers
@@ -117,18 +118,12 @@ def noisy_and_target(
     t, start_t = (
         ((u * NUM_TRAIN_TIMESTEPS).long().clamp(0, NUM_TRAIN_TIMESTEPS - 1)).to(device) for u in (now, begin)
     )
-    a, s = _pair(alphas, t)
-    a_start, s_start = _pair(alphas, start_t)
     noise = torch.randn(batch.clean.shape, generator=rng).to(device)
-    rest = torch.where(batch.restyle[:, None, None, None], s * a_start / s_start, torch.zeros_like(s))
-    noisy = a * batch.clean + s * noise + rest * (batch.start - batch.clean)
-    weight = torch.where(batch.restyle, s_start.pow(2).flatten(), torch.ones_like(s_start).flatten())
-    return t, noisy, (a * noisy - batch.clean) / s, weight
-
-
-def _pair(alphas: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    bar = alphas[t][:, None, None, None]
-    return bar.sqrt(), (1.0 - bar).sqrt()
+    pulled, even = losses.restyling_noise(noise, batch.clean, batch.start, alphas, start_t)
+    noise = torch.where(batch.restyle[:, None, None, None], pulled, noise)
+    weight = torch.where(batch.restyle, even, torch.ones_like(even))
+    noisy = losses.add_noise(batch.clean, noise, alphas, t)
+    return t, noisy, losses.target(batch.clean, noise, alphas, t, prediction_type="v_prediction"), weight
 
 
 def predict(

@@ -88,7 +88,7 @@ def write_dataset(name: str, root: Path, *, seed: int = 4242) -> Path:
     """
     concept = CONCEPTS[name]
     folder = root / concept.folder
-    for sub in ("images", "depth", "pose"):
+    for sub in ("images", "depth", "pose", "engine"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((seed, list(CONCEPTS).index(name)))
     for index in range(NUM_IMAGES):
@@ -97,6 +97,7 @@ def write_dataset(name: str, root: Path, *, seed: int = 4242) -> Path:
         frame = render(scene, number, seed=seed + index)
         stem = f"{index + 1:04d}"
         write_png(folder / "images" / f"{stem}.png", frame.film)
+        write_png(folder / "engine" / f"{stem}.png", frame.engine)
         write_png(folder / "depth" / f"{stem}.png", depth_map(frame.depth[None])[0])
         write_png(folder / "pose" / f"{stem}.png", pose_map_points(frame.points, *frame.depth.shape))
         write_text(folder / "images" / f"{stem}.txt", caption(scene, number, subject=concept.subject) + "\n")

@@ -56,3 +56,26 @@ def test_every_example_counts_by_its_weight() -> None:
 def test_an_unknown_prediction_type_is_refused() -> None:
     with pytest.raises(ValueError, match="sample"):
         losses.min_snr_weight(torch.ones(1), gamma=5.0, prediction_type="sample")
+
+
+def test_restyling_noise_is_the_way_of_img2img(scheduler: DDPMScheduler) -> None:
+    """DDIM from the noised source, told the right picture at each step, passes through the training samples."""
+    from diffusers import DDIMScheduler
+
+    rng = torch.Generator().manual_seed(0)
+    latents, source, noise = torch.randn(3, 1, 4, 4, 4, generator=rng).unbind()
+    ddim = DDIMScheduler(
+        prediction_type="sample", rescale_betas_zero_snr=True, clip_sample=False, timestep_spacing="trailing"
+    )
+    ddim.set_timesteps(10)
+    steps = ddim.timesteps[3:]  # img2img at strength 0.7
+    start = steps[:1]
+    bars = ddim.alphas_cumprod
+    pulled, weight = losses.restyling_noise(noise, latents, source, bars, start)
+    torch.testing.assert_close(weight, 1.0 - bars[start])
+    x = ddim.add_noise(source, noise, start)
+    for t, after in zip(steps[:-1], steps[1:], strict=True):
+        torch.testing.assert_close(x, losses.add_noise(latents, pulled, bars, t[None]), atol=1e-5, rtol=1e-5)
+        x = ddim.step(latents, t, x).prev_sample
+        assert int(after) < int(t)
+    torch.testing.assert_close(x, losses.add_noise(latents, pulled, bars, steps[-1:]), atol=1e-5, rtol=1e-5)
