@@ -30,4 +30,4 @@ test: $(STAMP) lint types
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf out build *.egg-info
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -48,7 +48,7 @@ def run_demo(out: Path, *, progress: Callable[[], AbstractContextManager[OnFrame
     `progress` opens a display of rendered frames; training shows its own.
     """
     dataset = SAMPLES / "characters" / CHARACTER / "dataset.toml"
-    trained = train_from_file(dataset, out=out / "loras" / CHARACTER, steps=None)
+    trained = train_from_file(dataset)  # to where `lookdev train` puts it, so that the sample presets find it
     shot = open_shot(SAMPLES / "shots" / SHOT)
     preset = with_lora(load_preset(SAMPLES / "shots" / SHOT / "preset.toml"), trained.lora)
     with progress() as on_frame:

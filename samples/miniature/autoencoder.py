@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def reconstruction_loss(out: torch.Tensor, target: torch.Tensor) -> torch.Tensor
 def train_vae(
     vae: Any,
     images: Images,
+    checkpoint: Path,
     *,
     minutes: float,
     device: str,
@@ -58,39 +60,60 @@ def train_vae(
     seed: int,
     log: Callable[[str], None],
 ) -> None:
-    """Train in place for a number of minutes, then centre and scale the latents to zero mean and unit spread."""
-    rng = np.random.default_rng(seed)
+    """Train in place for a number of minutes, then centre and scale the latents to zero mean and unit spread.
+
+    The state is kept in `checkpoint` every minute; a run that finds one goes on from it.
+    """
     vae.to(device).train()
     optimizer = torch.optim.AdamW(vae.parameters(), lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
-    start, step = time.monotonic(), 0
-    while (share := (time.monotonic() - start) / (60.0 * minutes)) < 1.0:
+    seconds, step = 0.0, 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        vae.load_state_dict(state["weights"])
+        optimizer.load_state_dict(state["optimizer"])
+        seconds, step = state["seconds"], state["step"]
+    rng = np.random.default_rng((seed, step))
+    saved, clock = seconds, time.monotonic()
+    while (share := seconds / (60.0 * minutes)) < 1.0:
         rate = PEAK_RATE * min(1.0, (step + 1) / 100) * min(1.0, (1.0 - share) / 0.5)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = crops(images, rng, BATCH).to(device, memory_format=torch.channels_last)
-        with autocast(device, precision):
-            posterior = vae.encode(batch).latent_dist
-            out = vae.decode(
-                posterior.mean + torch.exp(0.5 * posterior.logvar) * torch.randn_like(posterior.mean)
-            ).sample
-        kl = (
-            0.5
-            * (
-                posterior.mean.float() ** 2 + posterior.logvar.float().exp() - 1.0 - posterior.logvar.float()
-            ).mean()
-        )
-        loss = reconstruction_loss(out.float(), batch) + KL_WEIGHT * kl
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        loss = _vae_step(vae, optimizer, crops(images, rng, BATCH).to(device), precision)
         step += 1
+        seconds, clock = seconds + time.monotonic() - clock, time.monotonic()
         if step % 100 == 0:
+            quality = psnr(vae, images, device)
             log(
-                f"vae: step {step}, {step * BATCH} crops, loss {loss.item():.4f}, {100 * share:.0f} % of the time, {psnr(vae, images, device):.2f} dB"
+                f"vae: step {step}, {step * BATCH} crops, loss {loss:.4f}, {quality:.2f} dB, {share:.0%} done"
             )
+        if seconds - saved > 60.0:
+            saved = seconds
+            whole = {
+                "weights": vae.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "seconds": seconds,
+                "step": step,
+            }
+            torch.save(whole, checkpoint.with_suffix(".part"))
+            checkpoint.with_suffix(".part").replace(checkpoint)
     vae.eval()
     centre_latents(vae, images, device)
+
+
+def _vae_step(vae: Any, optimizer: torch.optim.Optimizer, batch: torch.Tensor, precision: str) -> float:
+    batch = batch.contiguous(memory_format=torch.channels_last)
+    with autocast(batch.device.type, precision):
+        posterior = vae.encode(batch).latent_dist
+        noise = torch.exp(0.5 * posterior.logvar) * torch.randn_like(posterior.mean)
+        out = vae.decode(posterior.mean + noise).sample
+    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    kl = 0.5 * (mean**2 + logvar.exp() - 1.0 - logvar).mean()
+    loss = reconstruction_loss(out.float(), batch) + KL_WEIGHT * kl
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach())
 
 
 @torch.no_grad()

@@ -1,4 +1,6 @@
-"""The miniature's training set: random scenes of the stage, rendered once and kept as shards on disk, in RAM for training."""
+"""The miniature's training set: random scenes of the stage, rendered once and kept as shards on disk, in
+RAM for training.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ def _work(arguments: tuple[Path, int, int]) -> int:
 
 
 def make(folder: Path, num_images: int, *, seed: int = 0, workers: int = 2) -> None:
-    """Render what is missing of `num_images` images into `folder`; stopping it at any moment loses one shard a worker."""
+    """Render what is missing of `num_images` images into `folder`; stopping it at any moment loses one
+    shard a worker.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards = [
         (folder, i, seed)

@@ -1,4 +1,6 @@
-"""How good the miniature is while it trains: restyle held-out engine frames and compare with the film truth."""
+"""How good the miniature is while it trains: restyle held-out engine frames and compare with the film
+truth.
+"""
 
 from __future__ import annotations
 

@@ -2,11 +2,10 @@
 
 Three kinds of sample share a batch:
 
-* film      the plain diffusion loss on the film look (Salimans and Ho 2022, v-prediction);
-* engine    the same on the engine look, tagged in its caption, so that img2img starts inside the domain;
-* restyle   a point of the DDIM path that img2img takes when it starts from the noised *engine* latents and should
-            end on the film ones: x_t = a_t film + s_t eps + d (engine - film), d = s_t a_T / s_T for a start at T >= t.
-            The target is the v whose clean image is the film look.
+* film: the plain diffusion loss on the film look (Salimans and Ho 2022, v-prediction);
+* engine: the same on the engine look, tagged in its caption, so that img2img starts inside the domain;
+* restyle: a point of the way that img2img takes when it starts from the noised engine latents and should end
+  on the film ones (training.losses.restyling_noise).
 
 Each control is left out of about 24 % of the batches, the caption of 10 % of the samples.
 """
@@ -88,7 +87,9 @@ def batches(
 
 
 def tokenize(tokenizer: Any, captions: list[str]) -> torch.Tensor:
-    """Token ids [B, CONTEXT_TOKENS]: what calling the tokenizer with padding and truncation gives, ten times faster."""
+    """Token ids [B, CONTEXT_TOKENS]: what calling the tokenizer with padding and truncation gives, ten
+    times faster.
+    """
     out = torch.full((len(captions), CONTEXT_TOKENS), tokenizer.pad_token_id)
     for row, encoding in zip(out, tokenizer.backend_tokenizer.encode_batch(captions), strict=True):
         ids = (
@@ -105,8 +106,9 @@ def noisy_and_target(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Timesteps [B], noisy latents and v targets [B, 4, h, w], loss weights [B].
 
-    `alphas` [1000] is the schedule's cumulative product. A restyling sample that starts at little noise has a large v
-    (up to cot(start) times the difference of the looks); the weight s_T^2 keeps it from ruling the batch.
+    `alphas` [1000] is the schedule's cumulative product. A restyling sample that starts at little noise
+    has a large v (up to cot(start) times the difference of the looks); the weight s_T^2 keeps it from
+    ruling the batch.
     """
     size, device = len(batch.clean), batch.clean.device
     plain = torch.rand(size, generator=rng)
@@ -152,7 +154,9 @@ def predict(
 
 @dataclass
 class Trainer:
-    """The state that a kill must not lose: weights, their moving average, the optimiser, steps and seconds spent."""
+    """The state that a kill must not lose: weights, their moving average, the optimiser, steps and
+    seconds spent.
+    """
 
     parts: Parts
     average: Parts
@@ -215,7 +219,7 @@ class Trainer:
             out = predict(self.parts, noisy, t, batch, kinds)
         loss = (weight * (out.float() - target).pow(2).mean(dim=(1, 2, 3))).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def advance(self, rate: float) -> None:
@@ -235,7 +239,7 @@ class Trainer:
                 flat = torch.cat([p.reshape(-1) for p in weights])
                 dist.all_reduce(flat)
                 flat /= world
-                for p, part in zip(weights, flat.split([p.numel() for p in weights]), strict=True):
+                for p, part in zip(weights, torch.split(flat, [p.numel() for p in weights]), strict=True):
                     p.copy_(part.view_as(p))
             decay = min(EMA_DECAY, (1 + self.step) / (80 + self.step))
             old = list(itertools.chain.from_iterable(m.parameters() for m in modules(self.average)))
@@ -249,6 +253,8 @@ def modules(parts: Parts) -> list[Any]:
 
 
 def rate_at(share: float, step: int, *, warmup: int = 200, decay_from: float = 0.65) -> float:
-    """Warm-up, plateau, then a linear fall over the last part of the budget (`share` of it spent, in [0, 1])."""
+    """Warm-up, plateau, then a linear fall over the last part of the budget (`share` of it spent, in [0,
+    1]).
+    """
     fall = min(1.0, max(0.02, (1.0 - share) / (1.0 - decay_from)))
     return PEAK_RATE * min(1.0, (step + 1) / warmup) * fall

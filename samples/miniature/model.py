@@ -1,8 +1,8 @@
 """The miniature's architecture: Stable Diffusion's parts in stock diffusers classes, made small.
 
-Images are 128 x 128 pixels, latents 4 x 32 x 32 (a factor of 4 where SD 1.5 has 8). The noise schedule is a cosine
-with zero terminal SNR and v-prediction: with SD's scaled-linear schedule small latents drown in noise almost at once
-(docs/log.md). Both ControlNets are trained jointly with the UNet from the first step.
+Images are 128 x 128 pixels, latents 4 x 32 x 32 (a factor of 4 where SD 1.5 has 8). The noise schedule
+is a cosine with zero terminal SNR and v-prediction: with SD's scaled-linear schedule small latents drown
+in noise almost at once. Both ControlNets are trained jointly with the UNet from the first step.
 """
 
 from __future__ import annotations
@@ -189,7 +189,9 @@ def build(captions: Sequence[str], tokenizer_folder: Path, seed: int = 0) -> Par
 
 
 def save(parts: Parts, folder: Path) -> None:
-    """Write the folder that `pipeline.models` loads: diffusers' layout plus `controlnet_<kind>`, fp16 safetensors."""
+    """Write the folder that `pipeline.models` loads: diffusers' layout plus `controlnet_<kind>`, fp16
+    safetensors.
+    """
     half = torch.float16
     for name in ("unet", "vae", "text_encoder"):
         _save_half(getattr(parts, name), folder / name, half)

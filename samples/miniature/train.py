@@ -1,16 +1,19 @@
 """Train the built-in miniature: `python -m samples.miniature.train --minutes N`.
 
-Stage images, tokenizer, autoencoder, then UNet, text encoder and ControlNets jointly. Everything is kept in the state
-folder, so it can be stopped at any moment and goes on where it was; `--export` writes the package's weights.
+Stage images, tokenizer, autoencoder, then UNet, text encoder and ControlNets jointly. Everything is kept
+in the state folder, so it can be stopped at any moment and goes on where it was; `--export` writes the
+package's weights.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import click
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.multiprocessing.spawn as multiprocessing
 
 from pipeline.models import load_model
 from samples.miniature import autoencoder, data, joint, model
@@ -43,19 +47,38 @@ def prepare(
         _LOG.info("going on from the committed weights in %s", PACKAGE)
     data.make(state / "stage", num_images, seed=seed, workers=workers)
     if not (state / "tokenizer").exists():
-        model.build_tokenizer(corpus(), state / "tokenizer_raw").save_pretrained(state / "tokenizer")
+        tokenizer = model.build_tokenizer(corpus(), state / "tokenizer_raw")
+        _whole_folder(state / "tokenizer", tokenizer.save_pretrained)
     if not (state / "vae").exists():
         torch.manual_seed(seed)
         vae = model.build_vae().to(memory_format=torch.channels_last)
         images = data.load(state / "stage")
         autoencoder.train_vae(
-            vae, images, minutes=vae_minutes, device=device, precision=precision, seed=seed, log=_LOG.info
+            vae,
+            images,
+            state / "vae.pt",
+            minutes=vae_minutes,
+            device=device,
+            precision=precision,
+            seed=seed,
+            log=_LOG.info,
         )
-        vae.save_pretrained(state / "vae")
+        _whole_folder(state / "vae", vae.save_pretrained)
+
+
+def _whole_folder(folder: Path, write: Callable[[Path], Any]) -> None:
+    """Write a folder beside itself and rename it, so that a kill leaves a whole one or none."""
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    write(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def load_parts(state: Path, seed: int) -> model.Parts:
-    """Modules with the trained autoencoder; the rest from the package's weights where they fit, else random."""
+    """Modules with the trained autoencoder; the rest from the package's weights where they fit, else
+    random.
+    """
     from diffusers import AutoencoderKL
     from transformers import CLIPTokenizer
 
@@ -82,16 +105,18 @@ def adopt_package(state: Path) -> bool:
     """Start an empty state folder from the committed weights: tokenizer, autoencoder, and later the rest."""
     if (state / "vae").exists() or not (PACKAGE / "unet").is_dir():
         return False
-    shutil.copytree(PACKAGE / "tokenizer", state / "tokenizer", dirs_exist_ok=True)
-    load_model(PACKAGE).vae.save_pretrained(state / "vae")
     (state / FROM_PACKAGE).touch()
+    _whole_folder(state / "tokenizer", lambda folder: shutil.copytree(PACKAGE / "tokenizer", folder))
+    _whole_folder(state / "vae", load_model(PACKAGE).vae.save_pretrained)
     return True
 
 
 def _latents(state: Path, parts: model.Parts, rank: int, world: int, device: str) -> joint.LatentSet:
     images = data.load(state / "stage")
     mine = slice(rank, None, world)
-    cache = state / f"latents_{rank}_of_{world}_{len(images)}.pt"
+    # named by the autoencoder that made them, so that another one never reads them
+    weights = (state / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
+    cache = state / f"latents_{hashlib.sha256(weights).hexdigest()[:8]}_{rank}_of_{world}_{len(images)}.pt"
     if not cache.exists():
         vae = parts.vae.to(device)
         flat = np.repeat(images.engine[mine][..., None], 3, axis=-1)
@@ -237,7 +262,7 @@ def main(
     (state / "rendezvous").unlink(missing_ok=True)
     arguments = (workers, state, minutes, batch, device, precision, report_every, seed)
     if workers > 1:
-        torch.multiprocessing.spawn(work, args=arguments, nprocs=workers)
+        multiprocessing.spawn(work, args=arguments, nprocs=workers)  # type: ignore[no-untyped-call]
     else:
         work(0, *arguments)
     if export:
@@ -249,7 +274,11 @@ def export_weights(state: Path, seed: int = 0) -> None:
     parts = load_parts(state, seed)
     trainer = joint.Trainer.fresh(parts, "cpu")
     trainer.load(state / "joint.pt")
-    model.save(trainer.average, PACKAGE)
+    fresh = state / "package"
+    shutil.rmtree(fresh, ignore_errors=True)
+    model.save(trainer.average, fresh)
+    for part in sorted(path for path in fresh.iterdir() if path.is_dir()):
+        _whole_folder(PACKAGE / part.name, lambda folder, part=part: shutil.copytree(part, folder))  # type: ignore[misc]
 
 
 if __name__ == "__main__":
