@@ -20,8 +20,17 @@ from training.schema import TrainSettings
 def new_trainer(folder: Path, *, seed: int) -> Trainer:
     rng = torch.Generator().manual_seed(0)
     texts = ("irisbot woman", "irisbot hall")
+    latents = torch.randn(2, 4, 32, 32, generator=rng)
     material = Material(
-        torch.randn(2, 4, 32, 32, generator=rng), {}, {}, texts, ("irisbot",) * 2, texts, (1, 1)
+        latents=latents,
+        controls={},
+        has_control={},
+        engine=torch.zeros_like(latents),
+        has_engine=torch.zeros(2, dtype=torch.bool),
+        captions=texts,
+        triggers=("irisbot",) * 2,
+        plain=texts,
+        repeats=(1, 1),
     )
     settings = TrainSettings(rank=2, batch=1, steps=4, seed=seed)
     return Trainer(load_model(folder), material, settings, precision="fp32")
