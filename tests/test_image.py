@@ -118,6 +118,50 @@ def test_a_cut_file_is_named_not_filled_in(tmp_path: Path, suffix: str, kept: fl
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("where", [0.4, 0.6, 0.8])
+def test_damage_inside_a_file_is_named_not_filled_in(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, where: float
+) -> None:
+    """Twenty flipped bytes: libjpeg decodes them to grey or shifted blocks and only mutters."""
+    import cv2
+
+    y, x = np.mgrid[:128, :128]
+    picture = np.stack([127 + 90 * np.sin(x / 5 + k) * np.cos(y / 7) for k in range(3)], axis=-1)
+    picture = np.clip(picture + RNG.normal(0, 8, picture.shape), 0, 255).astype(np.uint8)
+    _, encoded = cv2.imencode(suffix, picture)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded.tobytes())
+    assert read_image(path).shape == (128, 128, 3)
+    data = bytearray(encoded.tobytes())
+    start = int(len(data) * where)
+    data[start : start + 20] = bytes(byte ^ 0xFF for byte in data[start : start + 20])
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"damaged|corrupt") as caught:
+        read_image(path, error=DatasetError)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # the codec's own line stays out of ours
+
+
+def test_what_others_say_while_a_picture_is_decoded_is_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    import cv2
+
+    write_png(tmp_path / "a.png", noise(4, 4, 3))
+    decode = cv2.imdecode
+
+    def talk_and_decode(*arguments: object) -> object:
+        os.write(2, b"another thread\nlibpng warning: x\n")
+        return decode(*arguments)
+
+    monkeypatch.setattr(cv2, "imdecode", talk_and_decode)
+    read_image(tmp_path / "a.png")
+    assert capfd.readouterr().err == "another thread\n"
+
+
 def test_not_an_image_and_not_there(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello, this is text")
     with pytest.raises(UserError, match="not a readable image"):
