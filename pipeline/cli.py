@@ -31,6 +31,8 @@ def lookdev(verbose: bool) -> None:
     )
     # Weights are local files; the libraries must never look for them elsewhere.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Threads that spin while they wait starve everything else on a busy machine; torch reads this when loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @lookdev.command()
@@ -50,7 +52,9 @@ def train(dataset: Path, out: Path | None, steps: int | None) -> None:
 
 @lookdev.command()
 @click.argument("shot", type=FolderPath)
-@click.option("--preset", help="Preset file, or the name of one that ships; default: SHOT/preset.toml.")
+@click.option(
+    "--preset", help="Preset file or name of one that ships; default: SHOT/preset.toml, else what suits."
+)
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a preset's key.")
 def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) -> None:
@@ -60,14 +64,14 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) 
     """
     from rich.console import Console
 
-    from pipeline.batch import preset_for
+    from pipeline.batch import default_preset, preset_for
     from pipeline.preset import load_preset
     from pipeline.render import render_shot
     from pipeline.screen import frame_progress
     from pipeline.shot import open_shot
 
     opened = open_shot(shot)
-    chosen = load_preset(preset or preset_for(shot), overrides=overrides)
+    chosen = load_preset(preset or preset_for(shot) or default_preset(opened), overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
         result = render_shot(opened, chosen, out, on_frame=advance)
     for note in result.notes:
@@ -93,17 +97,18 @@ def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str])
     """
     from rich.console import Console
 
-    from pipeline.batch import find_jobs, run_batch
+    from pipeline.batch import check_presets, find_jobs, run_batch
     from pipeline.screen import batch_table, frame_progress
 
     jobs = find_jobs(folder, preset=preset, skip=out if out.is_dir() else None)
+    check_presets(jobs, preset=preset, overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
         outcomes = list(run_batch(jobs, out, overrides=overrides, on_frame=advance))
     Console().print(batch_table(outcomes))
     failed = sum(outcome.result is None for outcome in outcomes)
     if failed:
         click.secho(f"error: {failed} of {len(outcomes)} shots failed", fg="red", err=True)
-        raise SystemExit(EXIT_FAILED)
+        raise SystemExit(EXIT_BAD_INPUT if all(each.bad_input for each in outcomes) else EXIT_FAILED)
 
 
 @lookdev.command()
@@ -147,6 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lookdev.main(args=arguments, prog_name="lookdev", standalone_mode=False)
     except UserError as error:
         click.secho(f"error: {error}", fg="red", err=True)
+        return EXIT_BAD_INPUT
+    except OSError as error:  # a name too long, a folder that may not be entered: no room's own message fits
+        named = f"{error.filename}: " if error.filename else ""
+        click.secho(f"error: {named}{error.strerror or error}", fg="red", err=True)
         return EXIT_BAD_INPUT
     except click.ClickException as error:
         error.show()
