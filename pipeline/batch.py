@@ -11,20 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import ShotError, UserError
-from pipeline.preset import DEFAULT_PRESET, load_preset
+from pipeline.errors import PresetError, ShotError, UserError
+from pipeline.preset import DEFAULT_PRESET, PICTURES_PRESET, load_preset
 from pipeline.render import OnFrame, RenderResult, render_shot
-from pipeline.shot import VIDEO_SUFFIXES, open_shot
+from pipeline.shot import VIDEO_SUFFIXES, Shot, open_shot
 
 log = logging.getLogger(__name__)
+
+PICTURES = frozenset({"rgb", "truth"})  # the film truth is never an input
 
 
 @dataclass(frozen=True)
 class Job:
-    """One shot to render and the preset it gets (a path or the name of one that ships)."""
+    """One shot to render and the preset it gets: a path, a name of one that ships; None: its default."""
 
     shot: Path
-    preset: str | Path
+    preset: str | Path | None
 
     @property
     def name(self) -> str:
@@ -33,11 +35,15 @@ class Job:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """How one job ended: `result` where it was rendered (or found done), else `failure`, one line."""
+    """How one job ended: `result` where it was rendered (or found done), else `failure`, one line.
+
+    bad_input: it failed by a UserError, so what it was given has to change.
+    """
 
     job: Job
     result: RenderResult | None
     failure: str = ""
+    bad_input: bool = False
 
 
 def find_jobs(folder: Path, *, preset: str | Path | None = None, skip: Path | None = None) -> list[Job]:
@@ -59,10 +65,29 @@ def find_jobs(folder: Path, *, preset: str | Path | None = None, skip: Path | No
     return [Job(shot, preset_for(shot, fallback=preset)) for shot in shots]
 
 
-def preset_for(shot: Path, *, fallback: str | Path | None = None) -> str | Path:
-    """SHOT/preset.toml (for clip.mp4: clip.toml beside it), else `fallback`, else the default that ships."""
+def preset_for(shot: Path, *, fallback: str | Path | None = None) -> str | Path | None:
+    """SHOT/preset.toml (for clip.mp4: clip.toml beside it), else `fallback`; None: `default_preset`."""
     own = shot / "preset.toml" if shot.is_dir() else shot.with_suffix(".toml")
-    return own if own.is_file() else fallback or DEFAULT_PRESET
+    return own if own.is_file() else fallback
+
+
+def default_preset(shot: Shot) -> str:
+    """The preset that ships for such a shot: with the renderer's passes, or with pictures alone."""
+    return DEFAULT_PRESET if shot.passes.keys() - PICTURES else PICTURES_PRESET
+
+
+def check_presets(jobs: Sequence[Job], *, preset: str | Path | None, overrides: Sequence[str]) -> None:
+    """Raise the PresetError that every job would meet: of `preset`, or of overrides that suit none."""
+    if preset is not None:
+        load_preset(preset)
+    errors = []
+    for each in dict.fromkeys(job.preset or DEFAULT_PRESET for job in jobs):
+        try:
+            load_preset(each, overrides=overrides)
+            return
+        except PresetError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def run_batch(
@@ -78,7 +103,7 @@ def _run(job: Job, work: Callable[[], RenderResult]) -> JobOutcome:
     try:
         return JobOutcome(job, work())
     except UserError as error:
-        return JobOutcome(job, None, str(error))
+        return JobOutcome(job, None, str(error), bad_input=True)
     except Exception as error:  # a fault of ours in one shot must not cost the night's other shots
         log.exception("%s: failed", job.name)
         return JobOutcome(job, None, f"{job.shot}: internal error: {error!r}; see the traceback above")
@@ -91,4 +116,5 @@ def _render(
     first = taken.setdefault(shot.name, job.shot)
     if first != job.shot:
         raise ShotError(f"{job.shot}: has the same name '{shot.name}' as {first}; rename one of them")
-    return render_shot(shot, load_preset(job.preset, overrides=overrides), out, on_frame=on_frame)
+    preset = load_preset(job.preset or default_preset(shot), overrides=overrides)
+    return render_shot(shot, preset, out, on_frame=on_frame)

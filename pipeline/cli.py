@@ -31,7 +31,7 @@ def lookdev(verbose: bool) -> None:
     )
     # Weights are local files; the libraries must never look for them elsewhere.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # Threads that spin while they wait starve everything else on a busy machine; torch reads this when loaded.
+    # Threads that spin while they wait starve all else on a busy machine; torch reads this when loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -53,7 +53,7 @@ def train(dataset: Path, out: Path | None, steps: int | None) -> None:
 @lookdev.command()
 @click.argument("shot", type=FolderPath)
 @click.option(
-    "--preset", help="Preset file or name of one that ships; default: SHOT/preset.toml, else what suits."
+    "--preset", help="Preset file or name of one that ships; default: SHOT/preset.toml, else by its passes."
 )
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a preset's key.")

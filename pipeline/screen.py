@@ -10,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -24,7 +25,13 @@ Advance = Callable[[str, int, int], None]
 
 @contextlib.contextmanager
 def frame_progress(console: Console) -> Iterator[Advance]:
-    """A bar of frames with the time left; yields what to call with (shot name, frames done, in all)."""
+    """A bar of frames with the time left; yields what to call with (shot name, frames done, in all).
+
+    It appears with the first call, and only in a terminal: in a log, rich leaves an empty line behind.
+    """
+    if not console.is_interactive:
+        yield lambda name, done, total: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -34,15 +41,21 @@ def frame_progress(console: Console) -> Iterator[Advance]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        tasks = {}
+    progress = Progress(*columns, console=console, transient=True)
+    tasks: dict[str, TaskID] = {}
 
-        def advance(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=total, completed=done)
-            progress.update(tasks[name], completed=done, visible=done < total)
+    def advance(name: str, done: int, total: int) -> None:
+        if not tasks:
+            progress.start()
+        if name not in tasks:
+            tasks[name] = progress.add_task(name, total=total, completed=done)
+        progress.update(tasks[name], completed=done, visible=done < total)
 
+    try:
         yield advance
+    finally:
+        if tasks:
+            progress.stop()
 
 
 def batch_table(outcomes: Sequence[JobOutcome]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from small_shot import make_preset, make_shot, passes
 
 from pipeline import cli
-from pipeline.batch import Job, find_jobs, preset_for, run_batch
+from pipeline.batch import Job, default_preset, find_jobs, preset_for, run_batch
 from pipeline.errors import ShotError
 from pipeline.output import encode_video
+from pipeline.shot import open_shot
 
 
 @pytest.fixture
@@ -39,7 +41,39 @@ def test_a_preset_s_order(folder: Path) -> None:
     (folder / "clip.toml").write_text("")
     assert preset_for(folder / "clip.mp4", fallback="x") == folder / "clip.toml"
     assert preset_for(folder / "alley", fallback="x") == "x"
-    assert preset_for(folder / "alley") == "mini_blend"
+    assert preset_for(folder / "alley") is None
+    assert default_preset(open_shot(folder / "alley")) == "mini_blend"
+    assert default_preset(open_shot(folder / "clip.mp4")) == "mini_video"
+    shutil.rmtree(folder / "alley" / "depth")  # some passes are there: say what is missing, do not do without
+    assert default_preset(open_shot(folder / "alley")) == "mini_blend"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--set", "strenght=1"], "did you mean 'strength'?"),
+        (["--preset", "mini_blnd"], "did you mean 'mini_blend'?"),
+    ],
+)
+def test_what_no_shot_can_use_is_said_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], part: str
+) -> None:
+    assert cli.main(["batch", str(folder), "--out", str(tmp_path / "out"), *arguments]) == 2
+    said = capsys.readouterr()
+    assert (
+        said.out == "" and said.err.startswith("error: ") and said.err.count("\n") == 1 and part in said.err
+    )
+
+
+def test_shots_that_all_fail_by_their_input_are_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shots" / "a").mkdir(parents=True)
+    (tmp_path / "shots" / "b").mkdir()
+    assert cli.main(["batch", str(tmp_path / "shots"), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr()
+    assert said.out.count("failed") == 2 and "2 of 2 shots failed" in said.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_output_folder_is_no_shot(folder: Path) -> None:
@@ -90,5 +124,5 @@ def test_a_fault_of_ours_is_one_shot_s_too(
 
     monkeypatch.setattr("pipeline.batch.render_shot", fail)
     (outcome,) = run_batch([Job(tmp_path / "a", "mini_blend")], tmp_path / "out")
-    assert outcome.result is None and "internal error" in outcome.failure
+    assert outcome.result is None and not outcome.bad_input and "internal error" in outcome.failure
     assert "ZeroDivisionError" in caplog.text

@@ -19,6 +19,7 @@ from pipeline.preset.schema import Preset
 # The repository's presets/ beside the `pipeline` package.
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "presets"
 DEFAULT_PRESET = "mini_blend"
+PICTURES_PRESET = "mini_video"  # for a shot without the renderer's passes
 
 
 def find_preset(name_or_path: str | Path) -> Path:

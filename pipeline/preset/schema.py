@@ -29,7 +29,10 @@ def _beside_the_file(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or not value:
         return value  # pydantic then says what it expected
     folder = (info.context or {}).get("folder", Path())
-    return (folder / Path(value).expanduser()).resolve()
+    try:
+        return (folder / Path(value).expanduser()).resolve()
+    except RuntimeError as error:  # ~name of nobody here
+        raise ValueError(f"found {value!r}; {error}") from None
 
 
 BesidePath = Annotated[Path, BeforeValidator(_beside_the_file)]

@@ -140,6 +140,7 @@ def test_set_overrides_a_key_at_any_depth(tmp_path: Path) -> None:
         ("strenght=1", "did you mean 'strength'?"),
         ("control.4.weight=1", "expected a number below 1"),
         ("steps.x=1", "'steps' is a plain value"),
+        ('lora=[{path="~nobody_here/l"}]', "lora[0].path: found '~nobody_here/l'"),
         ("steps.x.y=1", "'x' is inside a plain value"),
     ],
 )
