@@ -80,8 +80,10 @@ def _centres(old: int, new: int) -> NDArray[np.intp]:
 
 
 def _draw_depth(shot: Shot, start: int, stop: int, width: int, height: int) -> UInt8Array:
-    picture: UInt8Array = resize(depth_map(read_pass(shot, "depth", start, stop)), height=height, width=width)
-    return picture
+    files = [str(file) for file in shot.passes["depth"].files[start:stop]]
+    picture = depth_map(read_pass(shot, "depth", start, stop), names=files)
+    resized: UInt8Array = resize(picture, height=height, width=width)
+    return resized
 
 
 def _draw_pose(shot: Shot, start: int, stop: int, width: int, height: int) -> UInt8Array:

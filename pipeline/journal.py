@@ -3,21 +3,24 @@
 OUT/<shot>/plan.json            the plan that the frames belong to; written before the first frame
            frames/styled.0001.png   each whole or not there
            <shot>.mp4, record.json  written at the end; record.json last, so its presence means done
+
+plan.json also keeps the seconds spent on these frames, over all runs (a run that was killed adds none).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import OutputError
 from pipeline.files import write_text, writing
-from pipeline.image import UInt8Array, read_png, write_png
+from pipeline.image import UInt8Array, is_whole_png, read_png, write_png
 from pipeline.plan import Plan, plan_as_json
 
 
@@ -53,19 +56,46 @@ class Journal:
         with writing(self.folder):
             self.frames.mkdir(parents=True, exist_ok=True)
             self.record.unlink(missing_ok=True)
-            if _read_json(self.folder / "plan.json").get("frames_digest") != self.plan.frames_digest:
+            if not self._belongs():
                 for stale in self.frames.glob("styled.*.png"):
                     stale.unlink()
-        write_text(self.folder / "plan.json", json.dumps(plan_as_json(self.plan), indent=1) + "\n")
+        self._write_plan(self.seconds())
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage that all runs so far spent on this plan's frames."""
+        spent = _read_json(self._plan_file).get("seconds_spent") if self._belongs() else None
+        return spent if isinstance(spent, dict) else {}
+
+    def add_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Add what a run spent to the total."""
+        before = self.seconds()
+        self._write_plan(before | {name: before.get(name, 0.0) + value for name, value in seconds.items()})
+
+    def tidy(self) -> None:
+        """Take the plan away again where no frame came of it: there is nothing to go on with."""
+        with contextlib.suppress(OSError):  # rmdir refuses a folder that holds frames
+            self.frames.rmdir()
+            self._plan_file.unlink(missing_ok=True)
+
+    @property
+    def _plan_file(self) -> Path:
+        return self.folder / "plan.json"
+
+    def _belongs(self) -> bool:
+        """Whether the frames on disk are this plan's."""
+        return _read_json(self._plan_file).get("frames_digest") == self.plan.frames_digest
+
+    def _write_plan(self, spent: Mapping[str, float]) -> None:
+        data = plan_as_json(self.plan) | {"seconds_spent": dict(spent)}
+        write_text(self._plan_file, json.dumps(data, indent=1) + "\n")
 
     def has(self, start: int, stop: int) -> bool:
-        """Whether every frame of the window is there."""
-        return all(self.frame(index).is_file() for index in range(start, stop))
+        """Whether every frame of the window is there and whole."""
+        return all(is_whole_png(self.frame(index)) for index in range(start, stop))
 
     def is_complete(self) -> bool:
         """Whether every frame is there and belongs to this plan."""
-        kept = _read_json(self.folder / "plan.json").get("frames_digest") == self.plan.frames_digest
-        return kept and self.has(0, self.plan.num_frames)
+        return self._belongs() and self.has(0, self.plan.num_frames)
 
     def write(self, start: int, frames: UInt8Array) -> None:
         """Write frames [T, H, W, 3] from index `start` on. Raises OutputError."""
@@ -87,25 +117,53 @@ class Journal:
 def held(folder: Path) -> Iterator[None]:
     """Hold a folder against a second render into it; the system lets go of it when the process ends.
 
-    Raises OutputError when another process holds it. Without `fcntl` (Windows) nothing is held.
+    Folders that this made and that are still empty at the end go again. Raises OutputError when another
+    process holds it. Without `fcntl` (Windows) nothing is held.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]  # deepest first
+    try:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / ".lock"):
+            yield
+    finally:
+        for place in made:
+            with contextlib.suppress(OSError):  # not empty: there are results in it
+                place.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
     import fcntl
 
-    with writing(folder):
-        lock = (folder / ".lock").open("w", encoding="ascii")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{folder}: another render is writing here; wait for it or choose another --out"
-            ) from None
-        yield
+    while True:
+        with writing(path.parent):
+            lock = path.open("w", encoding="ascii")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(
+                    f"{path.parent}: another render is writing here; wait for it or choose another --out"
+                ) from None
+            if not _is_still(path, lock.fileno()):
+                continue  # its holder removed it between our opening and locking: it holds nobody off
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that `path` names now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -155,10 +155,10 @@ def input_files(shot: Shot, plan: Plan) -> list[Path]:
 
 def _model(preset: Preset) -> tuple[Family, Path]:
     """A family's name, or a folder relative to the preset file."""
-    folder = (preset.source.parent / Path(preset.model).expanduser()).resolve()
     try:
+        folder = (preset.source.parent / Path(preset.model).expanduser()).resolve()
         return find_model(folder if preset.model not in FAMILIES and folder.is_dir() else preset.model)
-    except ModelError as error:
+    except (ModelError, RuntimeError) as error:  # RuntimeError: ~name of nobody here
         raise PresetError(f"{preset.source}:model: {error}") from None
 
 

@@ -11,7 +11,7 @@ refuse a shot, or to find it done, takes a second then, not twenty.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,30 +62,34 @@ def render_shot(
     journal = Journal(out / plan.shot, plan)
     if journal.is_done():
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
-    check_space(out, render_bytes(plan.num_frames, plan.height, plan.width))
+    needed = render_bytes(plan.num_frames, plan.height, plan.width, scale=plan.scale, crf=plan.crf)
+    check_space(out, needed)
     with held(journal.folder):
         num_rendered, seconds = _make_frames(shot, journal, device, on_frame or _silent)
         settings = VideoSettings(crf=plan.crf, scale=plan.scale)
         encode_video(journal.read_all(), journal.video, fps=plan.fps, audio=shot.audio, settings=settings)
-        _write_record(shot, journal, seconds)
-    return _result(journal, num_rendered=num_rendered, seconds=seconds["frames"], skipped=False)
+        _write_record(shot, journal)
+    return _result(journal, num_rendered=num_rendered, seconds=seconds, skipped=False)
 
 
-def _make_frames(
-    shot: Shot, journal: Journal, device: str | None, on_frame: OnFrame
-) -> tuple[int, dict[str, float]]:
-    """Every frame that is not there yet; returns their number and the seconds by stage."""
+def _make_frames(shot: Shot, journal: Journal, device: str | None, on_frame: OnFrame) -> tuple[int, float]:
+    """Every frame that is not there yet; returns their number and seconds."""
     plan = journal.plan
     if journal.is_complete():
         journal.begin()
-        return 0, {"load": 0.0, "frames": 0.0}
+        return 0, 0.0
     on_frame(plan.shot, 0, plan.num_frames)
     started = time.perf_counter()
     model = _model(plan, device)
     journal.begin()  # only now: what is there stays if the model cannot be loaded
     loaded = time.perf_counter()
-    num_rendered = METHODS[plan.method](shot, model, journal, on_frame)
-    return num_rendered, {"load": loaded - started, "frames": time.perf_counter() - loaded}
+    try:
+        num_rendered = METHODS[plan.method](shot, model, journal, on_frame)
+    finally:  # an interrupted run's frames stay, so its seconds count too
+        seconds = time.perf_counter() - loaded
+        journal.add_seconds({"load": loaded - started, "frames": seconds})
+        journal.tidy()
+    return num_rendered, seconds
 
 
 def _by_frame(shot: Shot, model: models.Model, journal: Journal, on_frame: OnFrame) -> int:
@@ -191,7 +195,7 @@ def _model(plan: Plan, device: str | None) -> models.Model:
     return model
 
 
-def _write_record(shot: Shot, journal: Journal, seconds: Mapping[str, float]) -> None:
+def _write_record(shot: Shot, journal: Journal) -> None:
     plan = journal.plan
     files = [*input_files(shot, plan), *(lora.path for lora in plan.loras)]
     record = Record(
@@ -202,7 +206,7 @@ def _write_record(shot: Shot, journal: Journal, seconds: Mapping[str, float]) ->
         inputs=input_digests(files, base=shot.root),
         settings=plan_as_json(plan),
         outputs=(journal.video.name, journal.frames.name),
-        seconds={name: round(value, 3) for name, value in seconds.items()},
+        seconds={name: round(value, 3) for name, value in journal.seconds().items()},
         notes=plan.notes,
     )
     write_record(journal.record, record)

@@ -6,21 +6,22 @@ import itertools
 import json
 import shutil
 from collections import namedtuple
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_shot import CONTROLS, SIZE, STEP, make_preset, make_shot
+from small_shot import CONTROLS, SIZE, STEP, make_preset, make_shot, passes
 
-from pipeline.errors import ModelError, OutputError, UserError
+from pipeline.errors import ModelError, OutputError, ShotError, UserError
 from pipeline.image import read_image
 from pipeline.journal import held
 from pipeline.plan import make_plan
 from pipeline.preset import load_preset
 from pipeline.render import RenderResult, render_shot
-from pipeline.shot import Shot, open_shot
+from pipeline.shot import Shot, open_shot, write_shot
 
 NUM_FRAMES = 5
 
@@ -97,16 +98,28 @@ def test_an_interrupted_render_goes_on_with_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         render(shot, presets[method], tmp_path, stop_after=2)
     assert len(frame_files(tmp_path)) == 2 and not (tmp_path / "wall" / "record.json").exists()
+    spent = json.loads((tmp_path / "wall" / "plan.json").read_text())["seconds_spent"]["frames"]
     result = render(shot, presets[method], tmp_path)
+    total = json.loads((tmp_path / "wall" / "record.json").read_text())["seconds"]["frames"]
+    assert spent > 0 and total == pytest.approx(spent + result.seconds, abs=1e-3)  # rounded to milliseconds
     assert result.num_rendered == again and not result.skipped
     assert frame_bytes(tmp_path) == frame_bytes(finished / method)
 
 
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "flipped"])
 def test_a_batch_with_a_hole_is_made_again(
-    finished: Path, shot: Shot, presets: dict[str, Path], tmp_path: Path
+    finished: Path, shot: Shot, presets: dict[str, Path], tmp_path: Path, damage: str
 ) -> None:
     shutil.copytree(finished / "frame", tmp_path / "out")
-    frame_files(tmp_path / "out")[3].unlink()  # frames 3 and 4 share a batch
+    hurt = frame_files(tmp_path / "out")[3]  # frames 3 and 4 share a batch
+    data = hurt.read_bytes()
+    if damage == "gone":
+        hurt.unlink()
+    elif damage == "flipped":
+        half = len(data) // 2
+        hurt.write_bytes(data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :])
+    else:
+        hurt.write_bytes(b"" if damage == "empty" else data[:-20])
     (tmp_path / "out" / "wall" / "record.json").unlink()
     assert render(shot, presets["frame"], tmp_path / "out").num_rendered == 2
     assert frame_bytes(tmp_path / "out") == frame_bytes(finished / "frame")
@@ -183,6 +196,50 @@ def test_a_refused_render_leaves_what_was_there(
         render(shot, preset, out, override)
     assert part in str(caught.value) and "\n" not in str(caught.value)
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
+
+
+def test_a_refused_render_leaves_nothing_where_nothing_was(
+    shot: Shot, presets: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="shorten it"):
+        render(shot, presets["frame"], tmp_path / "out", f"prompt={'word ' * 200}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_depth_that_is_none_names_its_file_and_leaves_nothing(
+    presets: dict[str, Path], tmp_path: Path
+) -> None:
+    good = passes(NUM_FRAMES)
+    assert good.depth is not None
+    good.depth[1, 2, 3] = 0.0
+    shot = write_shot(tmp_path / "wall", [good], fps=Fraction(24), first_number=5)
+    with pytest.raises(ShotError, match=r"depth\.0006\.exr: .* 0\.0 at \(x=3, y=2\)"):
+        render(shot, presets["frame"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_blending_holds_the_carried_pixels_in_the_latents_too(
+    shot: Shot, presets: dict[str, Path], tmp_path: Path
+) -> None:
+    """With no share of the pixels left, only the latents can carry anything from frame to frame."""
+    frames = []
+    for until in ("0.0", "1.0"):
+        with pytest.raises(KeyboardInterrupt):
+            settings = (f"temporal.until={until}", "temporal.weight=0.0")
+            render(shot, presets["blend"], tmp_path / until, *settings, stop_after=2)
+        frames.append(frame_bytes(tmp_path / until))
+    assert frames[0][0] == frames[1][0] and frames[0][1] != frames[1][1]
+
+
+def test_a_folder_is_let_go_without_a_trace(tmp_path: Path) -> None:
+    for _ in range(2):
+        with held(tmp_path / "a" / "b"):
+            assert (tmp_path / "a" / "b" / ".lock").exists()
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "c").mkdir()
+    with held(tmp_path / "c"):
+        pass
+    assert list((tmp_path / "c").iterdir()) == []  # an empty folder of the user's own stays
 
 
 def test_a_held_folder_is_refused(shot: Shot, presets: dict[str, Path], tmp_path: Path) -> None:

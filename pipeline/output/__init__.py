@@ -3,7 +3,6 @@
 from pipeline.output.compare import contact_sheet, side_by_side, write_contact_sheet
 from pipeline.output.encode import VideoSettings, encode_video
 from pipeline.output.record import (
-    RECORD_FILE,
     Record,
     file_digest,
     input_digests,
@@ -14,7 +13,6 @@ from pipeline.output.record import (
 from pipeline.output.space import check_space, render_bytes
 
 __all__ = [
-    "RECORD_FILE",
     "Record",
     "VideoSettings",
     "check_space",

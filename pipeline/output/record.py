@@ -3,7 +3,7 @@
 {"shot": "corridor_walk", "digest": "<sha256 of the plan>", "created": "2026-01-31T12:00:00+00:00",
  "versions": {"lookdev": "0.1.0", "torch": ..., ...}, "inputs": {"<path>": "<sha256>"},
  "settings": {...}, "outputs": [...], "num_frames": 48, "fps": "24/1",
- "seconds": {"diffuse": 61.2, ...}, "gate": {...}, "notes": [...]}
+ "seconds": {"load": 4.1, "frames": 61.2}, "notes": [...]}
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 from pipeline.errors import OutputError
 from pipeline.files import write_text
 
-RECORD_FILE = "record.json"
 RECORDED_PACKAGES = (
     "lookdev", "torch", "diffusers", "transformers", "peft", "controlnet-aux", "numpy", "opencv-python",
     "OpenEXR", "imageio-ffmpeg", "safetensors",
@@ -32,7 +31,10 @@ RECORDED_PACKAGES = (
 
 @dataclass(frozen=True)
 class Record:
-    """One result's provenance. `digest` is the plan's; `inputs` are keyed by path, `seconds` by stage."""
+    """One result's provenance. `digest` is the plan's; `inputs` are keyed by path.
+
+    `seconds` are by stage, over all the runs that the result took.
+    """
 
     shot: str
     digest: str
@@ -43,7 +45,6 @@ class Record:
     settings: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
-    gate: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     created: str = ""  # UTC, ISO 8601; filled in when written
 
@@ -66,7 +67,12 @@ def file_digest(path: Path) -> str:
 
 
 def input_digests(paths: Iterable[Path], *, base: Path | None = None) -> dict[str, str]:
-    """sha256 per file, keyed by the path (relative to `base` where it lies inside). Raises OutputError."""
+    """sha256 per file, keyed by the path, relative to `base` where it lies inside; OutputError if unreadable.
+
+    A `base` that is a file itself (a video) stands for its folder.
+    """
+    if base is not None and base.is_file():
+        base = base.parent
     digests = {}
     for path in paths:
         inside = base is not None and path.resolve().is_relative_to(base.resolve())

@@ -8,13 +8,20 @@ from pathlib import Path
 from pipeline.errors import OutputError
 
 RESERVE_BYTES = 256 << 20  # left free for the rest of the machine
-VIDEO_BYTES_PER_PIXEL = 0.5  # x264 at crf 14-18 stays below 4 bits a pixel even on film grain
+GRAIN_CRF, GRAIN_BYTES_PER_PIXEL = 14, 0.5  # x264 stays below 4 bits a pixel here even on film grain
+CRF_OF_HALF = 6  # x264's rate halves with every 6 of crf
+LOSSLESS_BYTES_PER_PIXEL = 1.75  # 4:2:0 is 1.5 raw; noise costs a little more than that
 
 
-def render_bytes(num_frames: int, height: int, width: int) -> int:
-    """An upper estimate of what one rendered shot takes: PNG frames (at most raw size), video, records."""
+def render_bytes(num_frames: int, height: int, width: int, *, scale: int = 1, crf: int = GRAIN_CRF) -> int:
+    """An upper estimate of what one rendered shot takes: PNG frames (at most raw size), video, records.
+
+    height, width: of the frames, in pixels; the video's are `scale` times as many each way, at x264's `crf`.
+    """
     pixels = num_frames * height * width
-    return int(pixels * (3 + VIDEO_BYTES_PER_PIXEL)) + (1 << 20)
+    grain = GRAIN_BYTES_PER_PIXEL * 2.0 ** ((GRAIN_CRF - crf) / CRF_OF_HALF)
+    video = pixels * scale * scale * min(LOSSLESS_BYTES_PER_PIXEL, grain)
+    return int(pixels * 3 + video) + (1 << 20)
 
 
 def check_space(folder: Path, needed_bytes: int, *, reserve_bytes: int = RESERVE_BYTES) -> None:

@@ -22,7 +22,6 @@ RECORD = Record(
     settings={"strength": 0.6, "model": Path("mini")},
     outputs=("walk.mp4",),
     seconds={"diffuse": 61.25},
-    gate={"method": "blend", "kept": True},
     notes=("no motion in frame 1",),
 )
 
@@ -32,7 +31,7 @@ def test_round_trip(tmp_path: Path) -> None:
     written = write_record(path, RECORD)
     read = read_record(path)
     assert read.settings == {"strength": 0.6, "model": "mini"}  # paths become text
-    for name in ("shot", "digest", "num_frames", "fps", "inputs", "outputs", "seconds", "gate", "notes"):
+    for name in ("shot", "digest", "num_frames", "fps", "inputs", "outputs", "seconds", "notes"):
         assert getattr(read, name) == getattr(RECORD, name), name
     assert written.created.endswith("+00:00") and read.created == written.created
     assert json.loads(path.read_text(encoding="utf-8"))["fps"] == "24000/1001"
@@ -54,6 +53,7 @@ def test_digests_pin_bytes(tmp_path: Path) -> None:
     assert file_digest(tmp_path / "a") == known
     assert input_digests([tmp_path / "a"], base=tmp_path) == {"a": known}
     assert input_digests([tmp_path / "a"]) == {(tmp_path / "a").as_posix(): known}
+    assert input_digests([tmp_path / "a"], base=tmp_path / "a") == {"a": known}  # a video is its own base
     with pytest.raises(OutputError, match="b: cannot be read for the record"):
         input_digests([tmp_path / "b"])
 
