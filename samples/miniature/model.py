@@ -157,6 +157,30 @@ def build_controlnet() -> Any:
     )
 
 
+def awaken(net: Any, pictures: torch.Tensor) -> None:
+    """Give a ControlNet a voice before joint training; `pictures` are control images [B, 3, H, W] in [0, 1].
+
+    diffusers' embedding of the control picture is six convolutions without a norm: with their default weights
+    a picture's contrast arrives a thousand times weaker, and the last one is zero, to protect a trained UNet.
+    Here nothing is trained yet, so each layer is scaled to unit variance on real pictures (Mishkin and Matas
+    2016), and zero convolutions get small weights.
+    """
+    embedding = net.controlnet_cond_embedding
+    with torch.no_grad():
+        x = pictures
+        for conv in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
+            conv.weight.copy_(torch.nn.init.orthogonal_(torch.empty(conv.weight.shape)))
+            torch.nn.init.zeros_(conv.bias)
+            out = conv(x)
+            spread = out.std(dim=(0, 2, 3)).clamp(min=1e-3)
+            conv.weight /= spread[:, None, None, None]
+            conv.bias -= out.mean(dim=(0, 2, 3)) / spread
+            x = torch.nn.functional.silu(conv(x))
+        for conv in (*net.controlnet_down_blocks, net.controlnet_mid_block):
+            if not bool(conv.weight.any()):
+                torch.nn.init.normal_(conv.weight, std=0.3 * conv.in_channels**-0.5)
+
+
 def build_text_encoder(vocab_size: int, bos: int, eos: int) -> Any:
     return CLIPTextModel(
         CLIPTextConfig(

@@ -152,10 +152,12 @@ def work(
             "gloo", rank=rank, world_size=world, init_method=f"file://{state / 'rendezvous'}"
         )
     parts = load_parts(state, seed)
+    latents = _latents(state, parts, rank, world, device)
+    if not (state / FROM_PACKAGE).exists():
+        _awaken(parts, latents)
     trainer = joint.Trainer.fresh(parts, device)
     if (state / "joint.pt").exists():
         trainer.load(state / "joint.pt")
-    latents = _latents(state, parts, rank, world, device)
     rng = np.random.default_rng((seed, rank, trainer.step))
     noise = torch.Generator().manual_seed(seed + 1000 * rank + trainer.step)
     alphas = parts.scheduler.alphas_cumprod.to(device)
@@ -190,6 +192,14 @@ def work(
     if rank == 0:
         trainer.save(state / "joint.pt")
         report(trainer, state)
+
+
+def _awaken(parts: model.Parts, latents: joint.LatentSet) -> None:
+    """Scale fresh ControlNets to their own control pictures; what a checkpoint holds is loaded over it."""
+    depth = torch.from_numpy(latents.depth[:32]).float().div(255.0)[:, None].repeat(1, 3, 1, 1)
+    pose = torch.from_numpy(latents.pose[:32]).permute(0, 3, 1, 2).float().div(255.0)
+    for kind, pictures in (("depth", depth), ("pose", pose)):
+        model.awaken(parts.controlnets[kind], pictures)
 
 
 def _agreed(seconds: float, world: int) -> float:
