@@ -3,7 +3,7 @@
     iris/dataset.toml
     iris/images/0001.png   iris/images/0001.txt
     iris/depth/0001.png    iris/pose/0001.png       optional: control images
-    iris/engine/0001.png                            optional: the engine's own render of the same picture
+    iris/engine/0001.png                            the folder that `engine` names, if any
 
 Everything is checked before a model is trained, and the first fault is told with the file's name.
 """
@@ -20,7 +20,6 @@ from pipeline.image import UInt8Array, read_image, resize
 from training.captions import lint
 from training.schema import Concept, DatasetFile
 
-ENGINE_FOLDER = "engine"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -111,6 +110,7 @@ def _read_concept(
         ]
     )
     used = _control_kinds(folder, concept, kinds, where)
+    renders = _engine_folder(root, concept, where)
     examples = []
     for path in images:
         whole = read_image(path, error=DatasetError)
@@ -119,9 +119,20 @@ def _read_concept(
             raise DatasetError(
                 f"{path}: {width}x{height} pixels, the model trains at {size}x{size}; use a larger image"
             )
-        controls = {kind: _read_beside(folder.parent / kind, path, whole, size=size) for kind in used}
-        render = folder.parent / ENGINE_FOLDER
-        engine = _read_beside(render, path, whole, size=size) if render.is_dir() else None
+        controls = {
+            kind: _read_beside(
+                folder.parent / kind,
+                path,
+                whole,
+                size=size,
+                advice=f"{path.name} needs its control image, or take '{kind}' out of {where}.controls",
+            )
+            for kind in used
+        }
+        engine = None
+        if renders is not None:
+            advice = f"{path.name} needs the engine's render of it, or take engine out of {where}"
+            engine = _read_beside(renders, path, whole, size=size, advice=advice)
         examples.append(Example(path, _square(whole, size), captions[path], index, controls, engine))
     return examples
 
@@ -181,11 +192,22 @@ def _control_kinds(folder: Path, concept: Concept, kinds: Sequence[str], where: 
     return concept.controls
 
 
-def _read_beside(folder: Path, image: Path, whole: UInt8Array, *, size: int) -> UInt8Array:
-    """The picture of the same stem in a folder beside the images."""
+def _engine_folder(root: Path, concept: Concept, where: str) -> Path | None:
+    if concept.engine is None:
+        return None
+    folder = root / concept.engine
+    if not folder.is_dir():
+        raise DatasetError(
+            f"{where}.engine: no folder {folder}; put the engine's render of each image there, or drop engine"
+        )
+    return folder
+
+
+def _read_beside(folder: Path, image: Path, whole: UInt8Array, *, size: int, advice: str) -> UInt8Array:
+    """The picture of the same stem and size in another folder, cut alike; `advice`: if there is none."""
     path = folder / f"{image.stem}.png"
     if not path.is_file():
-        raise DatasetError(f"{path}: missing; {image.name} needs its control image, or drop the control")
+        raise DatasetError(f"{path}: missing; {advice}")
     picture = read_image(path, error=DatasetError)
     if picture.shape != whole.shape:
         found, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (picture, whole))

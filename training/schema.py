@@ -42,6 +42,11 @@ class Concept(_Strict):
     kind: ConceptKind
     images: str = "images"
     """Folder, relative to the dataset file. Control folders (`depth`, `pose`) stand beside it."""
+    engine: str | None = Field(default=None, min_length=1)
+    """Folder, relative to the dataset file: the engine's render of each image, `<stem>.png` of the same size.
+
+    `train.engine_probability` of the steps then train the way from that render to the image. Absent: none do.
+    """
     repeats: int = Field(default=1, ge=1, le=100)
     """How often an epoch shows each image: the concept's weight."""
     controls: tuple[str, ...] | None = Field(default=None, strict=False)
@@ -65,7 +70,7 @@ class TrainSettings(_Strict):
     control_probability: float = Field(default=0.7, ge=0, le=1)
     """Chance that one control joins one example, drawn for each kind by itself."""
     engine_probability: float = Field(default=0.5, ge=0, le=1)
-    """Chance that an example with an engine picture trains the way from that picture to the image."""
+    """Chance that an example of a concept with `engine` trains the way img2img takes from that render."""
     prior_weight: float = Field(default=0.0, ge=0)
     min_snr_gamma: float = Field(default=5.0, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)

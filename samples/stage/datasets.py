@@ -21,6 +21,9 @@ from samples.stage.sampling import random_scene
 from samples.stage.scene import Scene
 
 NUM_IMAGES = 20
+ENGINE_LINE = (
+    'engine = "engine"  # the engine\'s render of each still: half of the steps train the way from it'
+)
 _VIEWS = (0.0, 0.75, -0.75, 1.5, -1.5, 3.0, 0.4, -0.4)  # yaw of the figure: every view, turn by turn
 _FRAMINGS = ("closeup", "medium", "medium", "closeup", "full")
 
@@ -70,7 +73,8 @@ CONCEPTS: Mapping[str, Concept] = {
     ),
     "vaulthall": Concept(
         "places/vaulthall", "VaultHall", "hall", "place",
-        ("teal wall", "round door", "amber strip"), ("people", "action", "framing", "view", "light", "film look"),
+        ("teal wall", "round door", "amber strip"),
+        ("people", "action", "framing", "view", "light", "film look"),
         lambda rng, index: replace(_varied(rng, index), place="VaultHall"), None,
     ),
     "vaultfilm": Concept(
@@ -111,8 +115,9 @@ def _toml(name: str, concept: Concept) -> str:
         return "[" + ", ".join(f'"{w}"' for w in words) + "]"
 
     return (
-        f'model = "mini"\nname = "{name}"\n\n[[concept]]\ntrigger = "{concept.trigger}"\nclass = "{concept.class_word}"\n'
-        f'kind = "{concept.kind}"\nimages = "images"\n'
+        f'model = "mini"\nname = "{name}"\n\n[[concept]]\n'
+        f'trigger = "{concept.trigger}"\nclass = "{concept.class_word}"\nkind = "{concept.kind}"\n'
+        f'images = "images"\n{ENGINE_LINE}\n'
         f"invariant = {listed(concept.invariant)}  # belongs to the concept: never captioned\n"
         f"variable = {listed(concept.variable)}  # varies: always captioned\n\n[train]\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,41 @@ def test_controls_can_be_turned_off(folder: Path) -> None:
     assert load(folder).control_kinds == ()
 
 
+def with_engine(folder: Path) -> list[np.ndarray]:
+    """Say `engine` in the dataset file and write a render for each image; returns them."""
+    rng = np.random.default_rng(1)
+    (folder / "renders").mkdir()
+    pictures = [rng.integers(0, 256, (*s, 3), dtype=np.uint8) for s in ((32, 32), (32, 32), (64, 96))]
+    for number, picture in enumerate(pictures, start=1):
+        write_png(folder / "renders" / f"000{number}.png", picture)
+    (folder / "dataset.toml").write_text(TOML + 'engine = "renders"\n', encoding="utf-8")
+    return pictures
+
+
+def test_the_engines_renders_are_read_where_the_file_names_their_folder(folder: Path) -> None:
+    pictures = with_engine(folder)
+    first, _, third = load(folder).examples
+    assert first.engine is not None and third.engine is not None
+    np.testing.assert_array_equal(first.engine, pictures[0])
+    # The 64x96 render's centred square is columns 16..79, area-averaged by 2; its mean survives rounding.
+    assert third.engine.shape == (32, 32, 3)
+    assert third.engine.mean() == pytest.approx(pictures[2][:, 16:80].mean(), abs=0.5)
+
+
+def test_a_folder_called_engine_is_not_used_unless_the_file_says_so(folder: Path) -> None:
+    shutil.copytree(folder / "depth", folder / "engine")
+    assert [example.engine for example in load(folder).examples] == [None] * 3
+
+
+def test_the_digest_follows_the_engines_renders(folder: Path) -> None:
+    seen = [load(folder).digest()]
+    with_engine(folder)
+    seen.append(load(folder).digest())
+    write_png(folder / "renders" / "0002.png", np.zeros((32, 32, 3), np.uint8))
+    seen.append(load(folder).digest())
+    assert len(set(seen)) == 3
+
+
 def test_the_digest_follows_pixels_captions_and_settings(folder: Path) -> None:
     def digest() -> str:
         return load(folder).digest()
@@ -106,6 +142,10 @@ def setting(line: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "dataset.toml").write_text(TOML + line, encoding="utf-8")
 
 
+def engine(spoil: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda folder: (with_engine(folder), spoil(folder))
+
+
 def shrink(kind: str) -> Callable[[Path], object]:
     return lambda folder: write_png(folder / kind / "0002.png", np.zeros((16, 32, 3), np.uint8))
 
@@ -125,6 +165,15 @@ def shrink(kind: str) -> Callable[[Path], object]:
         (shrink("images"), r"0002\.png: 32x16 pixels, the model trains at 32x32; use a larger image"),
         (shrink("depth"), r"depth/0002\.png: 32x16 pixels, but 0002\.png has 32x32"),
         (lambda f: (f / "depth/0002.png").unlink(), r"depth/0002\.png: missing; 0002\.png needs its control"),
+        (
+            setting('engine = "renders"\n'),
+            r"concept\[1\]\.engine: no folder .*renders; put the engine's render",
+        ),
+        (
+            engine(lambda f: (f / "renders/0002.png").unlink()),
+            r"renders/0002\.png: missing; 0002\.png needs the engine's render of it, or take engine out of",
+        ),
+        (engine(shrink("renders")), r"renders/0002\.png: 32x16 pixels, but 0002\.png has 32x32"),
         (setting('controls = ["pose"]\n'), r"concept\[1\]\.controls: no folder .*pose; add it"),
         (setting('controls = ["edges"]\n'), r"the model has no 'edges' control; it has: depth, pose"),
         (lambda f: (f / "images/0002.jpg").write_bytes(b""), r"0002\.png: 0002\.jpg has the same stem"),

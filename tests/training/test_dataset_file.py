@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DatasetError
+from samples.stage.datasets import CONCEPTS
 from training.schema import read_dataset_file
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 GOOD = """
 name = "iris"
@@ -73,3 +76,10 @@ def test_an_unknown_key_without_a_close_match_lists_the_keys(tmp_path: Path) -> 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such dataset file"):
         read_dataset_file(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", CONCEPTS)
+def test_the_samples_files_are_read_and_train_from_the_engines_renders(name: str) -> None:
+    file = read_dataset_file(SAMPLES / CONCEPTS[name].folder / "dataset.toml")
+    assert file.name == name
+    assert [concept.engine for concept in file.concept] == ["engine"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -59,7 +61,7 @@ def test_an_unknown_prediction_type_is_refused() -> None:
 
 
 def test_restyling_noise_is_the_way_of_img2img(scheduler: DDPMScheduler) -> None:
-    """DDIM from the noised source, told the right picture at each step, passes through the training samples."""
+    """DDIM from the noised source, told the right picture each step, passes through the training samples."""
     from diffusers import DDIMScheduler
 
     rng = torch.Generator().manual_seed(0)
@@ -74,7 +76,7 @@ def test_restyling_noise_is_the_way_of_img2img(scheduler: DDPMScheduler) -> None
     pulled, weight = losses.restyling_noise(noise, latents, source, bars, start)
     torch.testing.assert_close(weight, 1.0 - bars[start])
     x = ddim.add_noise(source, noise, start)
-    for t, after in zip(steps[:-1], steps[1:], strict=True):
+    for t, after in itertools.pairwise(steps):
         torch.testing.assert_close(x, losses.add_noise(latents, pulled, bars, t[None]), atol=1e-5, rtol=1e-5)
         x = ddim.step(latents, t, x).prev_sample
         assert int(after) < int(t)
