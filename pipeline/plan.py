@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError, PresetError, ShotError
-from pipeline.models.families import FAMILIES, Family, find_model
+from pipeline.files import file_digest
+from pipeline.models.families import FAMILIES, Family, check_lora_family, find_model
 from pipeline.preset import Preset, fill
 from pipeline.shot import Shot
 
@@ -202,28 +203,10 @@ def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
             raise PresetError(
                 f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
             )
-        check_lora_family(lora.path, family, where=where)
+        check_lora_family(_lora_metadata(lora.path), family, where=f"{where}: {lora.path}")
         text_weight = lora.weight if lora.text_weight is None else lora.text_weight
-        planned.append(PlannedLora(lora.path, lora.weight, text_weight, sha256=_file_sha256(lora.path)))
+        planned.append(PlannedLora(lora.path, lora.weight, text_weight, sha256=file_digest(lora.path)))
     return tuple(planned)
-
-
-def check_lora_family(path: Path, family: Family, *, where: str) -> None:
-    """Refuse a LoRA whose file says that it is for another model; one that says nothing passes here.
-
-    Reads the header only. What the tensors fit is checked when they are loaded. Raises ModelError.
-    """
-    metadata = _lora_metadata(path)
-    for key, ours in (
-        ("modelspec.architecture", family.lora_architecture),
-        ("ss_base_model_version", family.base_model_version),
-    ):
-        theirs = metadata.get(key, ours)
-        if theirs != ours:
-            raise ModelError(
-                f"{path}: is a LoRA for '{theirs}', but {where} asks for it on model '{family.name}' "
-                f"('{ours}'); choose a LoRA trained on that model"
-            )
 
 
 def _lora_metadata(path: Path) -> dict[str, str]:
@@ -324,11 +307,6 @@ def _stamp(file: Path, root: Path) -> list[str | int]:
     base = root if root.is_dir() else root.parent
     name = file.relative_to(base) if file.is_relative_to(base) else file
     return [name.as_posix(), status.st_size, status.st_mtime_ns]
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sha256(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Small shots and a random miniature that the render side's tests share."""
+"""Small shots and presets that the render side's tests share."""
 
 from __future__ import annotations
 
@@ -51,15 +51,6 @@ def _joints(t: int, size: int) -> FrameJoints:
 def make_shot(root: Path, *, num_frames: int = 5, size: int = SIZE) -> Shot:
     """Write the shot folder with every pass."""
     return write_shot(root, [passes(num_frames, size=size)], fps=Fraction(24))
-
-
-def make_model(folder: Path) -> Path:
-    """A miniature with random weights, as `load_model` reads it."""
-    from samples.miniature import model
-
-    captions = ["film look, iris", "engine look, a person in a corridor"]
-    model.save(model.build(captions, folder / "tokenizer_source"), folder / "model")
-    return folder / "model"
 
 
 def make_preset(path: Path, model: Path | str = "mini", *, extra: str = "", method: str = "frame") -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +79,8 @@ def test_joints_scale_about_the_picture_s_corner(shot: Shot) -> None:
     assert np.abs(centroid(down) - centroid(small)).max() < 0.15
 
 
-def test_unknown_folder_is_not_needed(tmp_path: Path) -> None:
-    shot = make_shot(tmp_path / "two", num_frames=2)
-    assert frames_at(shot, 0, 2, width=32, height=16).shape == (2, 16, 32, 3)
+def test_pictures_are_averaged_down(shot: Shot) -> None:
+    blocks = passes(5).rgb[1:3].reshape(2, 16, SIZE // 16, 32, SIZE // 32, 3).astype(np.float64)
+    frames = frames_at(shot, 1, 3, width=32, height=16)
+    # each axis rounds once, so up to half a level twice
+    assert np.abs(frames - blocks.mean(axis=(2, 4))).max() <= 1.0

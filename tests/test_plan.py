@@ -141,7 +141,10 @@ LORA = '[[lora]]\npath = "l.safetensors"'
 def test_a_lora_for_another_model(shot: Shot, tmp_path: Path) -> None:
     write_lora(tmp_path / "l.safetensors", {"modelspec.architecture": "stable-diffusion-v1/lora"})
     message = refusal(shot, tmp_path, LORA, ModelError)
-    assert "is a LoRA for 'stable-diffusion-v1/lora'" in message and "model 'mini'" in message
+    assert (
+        "made for another model (modelspec.architecture is 'stable-diffusion-v1/lora')" in message
+        and "model 'mini'" in message
+    )
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b"PK\x03\x04 a zip, a pickle"])

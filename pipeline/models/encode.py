@@ -38,7 +38,7 @@ def encode_text(model: Model, prompts: Sequence[str]) -> torch.Tensor:
 
 def count_tokens(model: Model, prompt: str) -> int:
     """Tokens of `prompt` as the text encoder sees it, start and end marks included."""
-    return len(model.tokenizer(prompt).input_ids)
+    return len(model.tokenizer(prompt, verbose=False).input_ids)  # else it warns of what our error then says
 
 
 @torch.no_grad()

@@ -63,6 +63,23 @@ def find_model(name_or_path: str | Path) -> tuple[Family, Path]:
     return _family_of(folder), folder
 
 
+def check_lora_family(metadata: Mapping[str, str], family: Family, *, where: str) -> None:
+    """Refuse a LoRA whose file says that it is for another model; one that says nothing passes here.
+
+    `where` names the file. What the tensors fit is checked when they are loaded. Raises ModelError.
+    """
+    for key, ours in (
+        ("modelspec.architecture", family.lora_architecture),
+        ("ss_base_model_version", family.base_model_version),
+    ):
+        theirs = metadata.get(key, ours)
+        if theirs != ours:
+            raise ModelError(
+                f"{where}: made for another model ({key} is '{theirs}'); model '{family.name}' takes "
+                f"'{ours}': choose a LoRA of this model, or its model"
+            )
+
+
 def _family_of(folder: Path) -> Family:
     config = folder / "unet" / "config.json"
     try:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ModelError
+from pipeline.models.families import check_lora_family
 from pipeline.models.lora_file import LoraFile, read_lora
 from pipeline.models.model import Model
 from pipeline.models.names import TEXT_PREFIX, lora_targets
@@ -48,7 +49,7 @@ def apply_loras(model: Model, uses: Sequence[LoraUse]) -> None:
     targets = lora_targets(model.unet, model.text_encoder)
     files = [(use, read_lora(Path(use.path))) for use in uses]
     for _, lora in files:
-        _check_family(lora, model)
+        check_lora_family(lora.metadata, model.family, where=f"LoRA {lora.path}")
         _check_fit(lora, model, targets)
     remove_loras(model)
     changes: dict[str, _Change] = {}
@@ -87,20 +88,6 @@ def _canonical(name: str) -> str:
     if name.startswith(_ONE_ENCODER_ALIAS):
         return TEXT_PREFIX + name.removeprefix(_ONE_ENCODER_ALIAS)
     return name
-
-
-def _check_family(lora: LoraFile, model: Model) -> None:
-    ours = model.family
-    for key, expected in (
-        ("modelspec.architecture", ours.lora_architecture),
-        ("ss_base_model_version", ours.base_model_version),
-    ):
-        found = lora.metadata.get(key)
-        if found is not None and found != expected:
-            raise ModelError(
-                f"LoRA {lora.path}: made for another model ({key} is '{found}'); model '{ours.name}' takes "
-                f"'{expected}': choose a LoRA of this model, or its model"
-            )
 
 
 def _check_fit(lora: LoraFile, model: Model, targets: dict[str, tuple[str, nn.Module]]) -> None:

@@ -4,7 +4,6 @@ from pipeline.output.compare import contact_sheet, side_by_side, write_contact_s
 from pipeline.output.encode import VideoSettings, encode_video
 from pipeline.output.record import (
     Record,
-    file_digest,
     input_digests,
     package_versions,
     read_record,
@@ -18,7 +17,6 @@ __all__ = [
     "check_space",
     "contact_sheet",
     "encode_video",
-    "file_digest",
     "input_digests",
     "package_versions",
     "read_record",

@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.errors import OutputError
 from pipeline.files import final_path, partial_path, whole_file
 from pipeline.image import UInt8Array
-from pipeline.shot.video import EXACT_SCALE, ffmpeg_path
+from pipeline.shot.video import EXACT_SCALE, ffmpeg_path, sound_codec
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def ffmpeg_error(path: Path, messages: str) -> OutputError:
 
 
 def _add_sound(silent: Path, audio: Path, path: Path, *, seconds: Fraction, name: Path) -> None:
-    codec = _sound_codec(audio)
+    codec = sound_codec(audio)
     if codec is None:
         raise OutputError(f"{audio}: holds no sound; expected a sound track for {name.name}; leave audio out")
     how = ["-c:a", "copy"] if codec in COPIED_SOUND else ["-c:a", "aac", "-b:a", SOUND_BITRATE]
@@ -175,11 +175,3 @@ def _add_sound(silent: Path, audio: Path, path: Path, *, seconds: Fraction, name
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode != 0:
         raise ffmpeg_error(name, result.stderr)
-
-
-def _sound_codec(path: Path) -> str | None:
-    """The codec of the first sound track as ffmpeg names it, or None."""
-    command = [ffmpeg_path(), "-nostdin", "-hide_banner", "-i", str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    match = re.search(r"^\s*Stream #0:\d+.*?: Audio: (\w+)", result.stderr, re.MULTILINE)
-    return match[1] if match else None

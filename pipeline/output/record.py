@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import OutputError
-from pipeline.files import write_text
+from pipeline.files import file_digest, write_text
 
 RECORDED_PACKAGES = (
     "lookdev", "torch", "diffusers", "transformers", "peft", "controlnet-aux", "numpy", "opencv-python",
@@ -58,12 +57,6 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "missing"
     return versions
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file as hex, read in blocks. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def input_digests(paths: Iterable[Path], *, base: Path | None = None) -> dict[str, str]:

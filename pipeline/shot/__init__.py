@@ -3,7 +3,6 @@
 from pipeline.shot.joints import write_joints
 from pipeline.shot.read import iterate_frames, open_shot, read_frames, read_joints, read_motion, read_pass
 from pipeline.shot.values import (
-    FIGURE_ID_STEP,
     JOINT_NAMES,
     NUM_JOINTS,
     Figure,
@@ -12,7 +11,6 @@ from pipeline.shot.values import (
     PassSource,
     Shot,
     VideoIndex,
-    empty_points,
 )
 from pipeline.shot.video import VIDEO_SUFFIXES
 from pipeline.shot.write import (
@@ -24,7 +22,6 @@ from pipeline.shot.write import (
 )
 
 __all__ = [
-    "FIGURE_ID_STEP",
     "HALF_PASSES",
     "JOINT_NAMES",
     "NUM_JOINTS",
@@ -36,7 +33,6 @@ __all__ = [
     "PassSource",
     "Shot",
     "VideoIndex",
-    "empty_points",
     "iterate_frames",
     "open_shot",
     "read_frames",

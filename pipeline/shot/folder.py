@@ -23,6 +23,7 @@ from pipeline.shot.sequence import (
     list_numbers,
 )
 from pipeline.shot.values import PassSource, Shot
+from pipeline.shot.video import sound_codec
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +128,12 @@ def _check_joints(path: Path, numbers: tuple[int, ...]) -> None:
 
 
 def _find_audio(root: Path) -> Path | None:
-    return next(
-        (root / f"audio{suffix}" for suffix in AUDIO_SUFFIXES if (root / f"audio{suffix}").is_file()), None
-    )
+    """The sound beside the frames, after asking that there is some: not found out when all is rendered."""
+    files = [root / f"audio{suffix}" for suffix in AUDIO_SUFFIXES]
+    audio = next((file for file in files if file.is_file()), None)
+    if audio is not None and sound_codec(audio) is None:
+        raise ShotError(f"{audio}: holds no sound; expected a sound track; export it again or take it away")
+    return audio
 
 
 def read_sidecar(root: Path) -> Sidecar:

@@ -8,8 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.image import Float32Array
 
 JOINT_NAMES = (
@@ -17,8 +15,6 @@ JOINT_NAMES = (
     "r-knee", "r-ankle", "l-hip", "l-knee", "l-ankle", "r-eye", "l-eye", "r-ear", "l-ear",
 )  # fmt: skip
 NUM_JOINTS = len(JOINT_NAMES)
-IMAGE_PASSES = ("rgb", "depth", "normal", "motion", "ids", "visible", "truth")  # one file per frame
-FIGURE_ID_STEP = 256  # in `ids`, value = 256 * figure + body part; figure 0 is the set
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,3 @@ class FrameJoints:
     frame: int
     figures: tuple[Figure, ...]
     camera: Mapping[str, Any] = field(default_factory=dict)
-
-
-def empty_points() -> Float32Array:
-    """Points of a figure that is not there: float32 [18, 3], all zero (v = 0)."""
-    return np.zeros((NUM_JOINTS, 3), np.float32)

@@ -97,6 +97,14 @@ def _list_packets(path: Path) -> tuple[str, Fraction, list[int]]:
     return header, time_base, sorted(pts)
 
 
+def sound_codec(path: Path) -> str | None:
+    """The codec of a file's first sound track as ffmpeg names it, or None."""
+    command = [ffmpeg_path(), "-nostdin", "-hide_banner", "-i", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    match = re.search(r"^\s*Stream #0:\d+.*?: Audio: (\w+)", result.stderr, re.MULTILINE)
+    return match[1] if match else None
+
+
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return re.sub(r"^(\[[^\]]*\] )+", "", lines[-1]) if lines else "no message"

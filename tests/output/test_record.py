@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.output import Record, file_digest, input_digests, package_versions, read_record, write_record
+from pipeline.files import file_digest
+from pipeline.output import Record, input_digests, package_versions, read_record, write_record
 
 RECORD = Record(
     shot="walk",

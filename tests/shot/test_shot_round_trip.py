@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
@@ -161,5 +162,10 @@ def test_jpeg_frames_are_read(tmp_path: Path) -> None:
 
 
 def test_sound_beside_the_frames_is_found(shot_root: Path) -> None:
-    (shot_root / "audio.wav").write_bytes(b"RIFF")
+    with wave.open(str(shot_root / "audio.wav"), "wb") as sound:
+        sound.setparams((1, 2, 48000, 0, "NONE", ""))
+        sound.writeframes(bytes(4800))
     assert open_shot(shot_root).audio == shot_root / "audio.wav"
+    (shot_root / "audio.wav").write_bytes(b"RIFF")
+    with pytest.raises(ShotError, match=r"audio\.wav: holds no sound"):
+        open_shot(shot_root)
