@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import UserError
 from pipeline.files import writing
 from pipeline.image import UInt8Array, UInt32Array
 from pipeline.shot import FramePasses, Shot, open_shot, read_pass, write_shot
@@ -58,17 +59,17 @@ class Truth:
 def held_out(hero: str, *, num_shots: int, num_frames: int) -> list[HeldOut]:
     """The first `num_shots` held-out shots of a cast member, alone; the middle `num_frames` of each.
 
-    Raises ValueError for a hero who is not in the cast or more frames than a scene has.
+    Raises UserError for a hero who is not in the cast or more frames than a scene has.
     """
     if hero not in BY_NAME:
-        raise ValueError(f"{hero!r} is not in the cast; expected one of {', '.join(sorted(BY_NAME))}")
+        raise UserError(f"{hero!r} is not in the cast; expected one of {', '.join(sorted(BY_NAME))}")
     shots = []
     for index in range(num_shots):
         member = BY_NAME[hero]
         rng = np.random.default_rng((SEED, [m.name for m in CAST].index(hero), index))
         scene = random_scene(rng, member=member, pair_odds=0.0)
         if num_frames > scene.num_frames:
-            raise ValueError(f"{num_frames} frames asked of a scene of {scene.num_frames}")
+            raise UserError(f"{num_frames} frames asked of a scene of {scene.num_frames}; ask for fewer")
         first = (scene.num_frames - num_frames) // 2
         shots.append(HeldOut(f"{hero}_{index:02d}", hero, scene, first, num_frames))
     return shots

@@ -19,7 +19,7 @@ class Variant:
     """One way of rendering. `lora` None = without; `controls` = depth and pose, or none."""
 
     lora: Path | None
-    strength: float = 0.6
+    strength: float = 0.7
     controls: bool = True
     method: Literal["frame", "blend"] = "frame"
     noise: Literal["fixed", "fresh"] = "fixed"
@@ -38,7 +38,7 @@ class Renderer:
 
     out: Path
     model: str = "mini"
-    steps: int = 8
+    steps: int = 10
     guidance: float = 2.0
     seed: int = 7
 

@@ -15,6 +15,7 @@ from benchmarks.figures import Case, judged, likeness, picture, steadiness, stru
 from benchmarks.held_out import HERO, held_out, stage
 from benchmarks.renders import Renderer, Variant
 from benchmarks.table import markdown
+from pipeline.errors import UserError
 
 NUM_FRAMES = 3
 
@@ -52,7 +53,7 @@ def test_shots_are_kept_and_the_hero_is_in_the_cast(cases: list[Case], tmp_path:
     first = stage(replace(case.shot, num_frames=1), tmp_path)
     again = stage(replace(case.shot, num_frames=1), tmp_path)
     np.testing.assert_array_equal(first.cast["iris"], again.cast["iris"])
-    with pytest.raises(ValueError, match="expected one of ada"):
+    with pytest.raises(UserError, match="expected one of ada"):
         held_out("nobody", num_shots=1, num_frames=1)
 
 
@@ -115,3 +116,24 @@ def test_command_refuses_a_bad_lora_in_one_line(tmp_path: Path) -> None:
     assert result.output.startswith("error: ") and "no.safetensors" in result.output
     result = CliRunner().invoke(quality.main, ["--lora", "iris"])
     assert result.exit_code == 2 and "MEMBER=FILE" in result.output
+    lora = write_small_lora(tmp_path)
+    for arguments, part in (
+        (["--lora", f"bob={lora}"], "'bob' is not in the cast"),
+        (["--lora", f"iris={lora}", "--frames", "49"], "49 frames asked of a scene of 48"),
+    ):
+        result = CliRunner().invoke(quality.main, [*arguments, "--out", str(tmp_path / "out")])
+        assert result.exit_code == 2 and result.output.startswith("error: ") and part in result.output
+        assert result.output.count("\n") == 1
+
+
+def write_small_lora(folder: Path) -> Path:
+    import torch
+
+    from pipeline.models.lora_file import write_lora
+
+    state = {
+        "lora_unet_x.lora_down.weight": torch.zeros(1, 2),
+        "lora_unet_x.lora_up.weight": torch.zeros(2, 1),
+    }
+    write_lora(folder / "small.safetensors", state, metadata={})
+    return folder / "small.safetensors"
