@@ -48,11 +48,19 @@ def _named_lora(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     "--lora", "loras", multiple=True, required=True, callback=_named_lora, help="MEMBER=FILE, repeatable"
 )
 @click.option("--figure", "figures", multiple=True, type=click.Choice(list(FIGURES)), help="all if absent")
-@click.option("--shots", default=2, show_default=True, help="held-out shots for each member")
-@click.option("--frames", default=24, show_default=True, help="frames of each shot, at most 48")
+@click.option(
+    "--shots", type=click.IntRange(min=1), default=2, show_default=True, help="held-out shots for each member"
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    default=24,
+    show_default=True,
+    help="frames of each shot, at most 48",
+)
 @click.option("--strength", default=0.7, show_default=True, help="of figures likeness and steadiness")
 @click.option("--model", default="mini", show_default=True)
-@click.option("--steps", default=10, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--guidance", default=2.0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/quality"), show_default=True)
 def main(
