@@ -12,7 +12,10 @@ from samples.stage.shots import SAMPLE_SHOTS, write_scene
 
 @click.command()
 @click.option(
-    "--root", type=click.Path(path_type=Path), default=Path(__file__).parents[1], help="Where samples/ is."
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path(__file__).parents[1],
+    help="Where samples/ is.",
 )
 def main(root: Path) -> None:
     """Write samples/shots, samples/characters, samples/places and samples/styles."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from samples.stage.skeleton import Pose
 
+# A pose function returns the joints' angles (radians), the way walked (metres) and the turn (radians).
 Angles = dict[str, tuple[float, float, float]]
 
 ACTIONS = ("standing", "walking", "turning", "gesturing", "looking round")

@@ -2,21 +2,25 @@
 
     subject[, attribute]*, action, framing, view, place, light, look
 
+"A subject" is `a person`, or a trigger in the sample datasets; two people are joined by "and".
 Base training drops attributes at random, so that what a caption leaves open stays open in the model; a sample
 character's captions say everything but the character (negative captioning) and its trigger.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 
 import numpy as np
 
 from samples.stage.cast import Member
+from samples.stage.sampling import random_scene
 from samples.stage.scene import Scene, state
 from samples.stage.skeleton import BONE, solve
 
 VIEWS = ("front view", "three-quarter view", "profile view", "back view")
+_VIEW_ENDS = (22.0, 62.0, 118.0)  # degrees between the face and the camera where the next view begins
 FRAMING_WORDS = {"closeup": "closeup", "medium": "medium shot", "full": "full shot"}
 ENGINE_LOOK = "flat grey engine look"
 
@@ -29,23 +33,16 @@ def view_of(scene: Scene, frame: float, role: int = 0) -> str:
     skeleton = solve(performance.pose(seconds, u), member.scale)
     face = skeleton.axes[BONE["head"], 2]
     to_camera = now.camera.position - skeleton.origins[BONE["head"]]
-    angle = math.degrees(
-        math.acos(float(np.clip(face @ to_camera / np.linalg.norm(to_camera) / np.linalg.norm(face), -1, 1)))
-    )
-    return VIEWS[0] if angle < 22 else VIEWS[1] if angle < 62 else VIEWS[2] if angle < 118 else VIEWS[3]
+    cosine = face @ to_camera / np.linalg.norm(to_camera) / np.linalg.norm(face)
+    angle = math.degrees(math.acos(float(np.clip(cosine, -1, 1))))
+    return VIEWS[bisect.bisect_right(_VIEW_ENDS, angle)]
 
 
 def attributes(member: Member) -> list[str]:
     """What can be said of a member, one phrase each."""
-    steel = member.style == "steel skull"
-    said = []
-    if steel:
-        said.append("steel skull")
-    elif member.style == "bald":
-        said.append("bald")
-    else:
-        said.append(f"{member.style} {member.hair} hair")
-    if not steel:
+    hairless = member.style in ("steel skull", "bald")
+    said = [member.style if hairless else f"{member.style} {member.hair} hair"]
+    if member.style != "steel skull":
         said.append(f"{member.skin} skin")
     if member.beard:
         said.append(f"{member.hair} beard")
@@ -64,7 +61,7 @@ def surroundings(scene: Scene, frame: float, role: int = 0) -> list[str]:
         scene.roles[role].performance.action,
         FRAMING_WORDS[scene.move.framing],
         view_of(scene, frame, role),
-        "in VaultHall" if scene.place == "VaultHall" else f"in {scene.place}",
+        f"in {scene.place}",
         f"{scene.light_colour} {scene.light_side}",
         scene.look,
     ]
@@ -78,7 +75,11 @@ def caption(
     engine: bool = False,
     rng: np.random.Generator | None = None,
 ) -> str:
-    """The caption of a frame. `subject` replaces the attributes of the first role; with `rng` attributes drop at random."""
+    """The caption of a frame.
+
+    `subject` stands for the first role in place of its attributes; with `rng` attributes drop at random;
+    `engine` says the engine look where the light and the film look would stand.
+    """
     people = []
     for index, role in enumerate(scene.roles):
         if index == 0 and subject is not None:
@@ -95,8 +96,6 @@ def caption(
 
 
 def corpus(num: int = 4000, seed: int = 0) -> list[str]:
-    """Captions to train the tokenizer on; the sample triggers are not in it, so they split into rare pieces."""
-    from samples.stage.sampling import random_scene
-
+    """Captions to train the tokenizer on; the sample triggers are in none, so they split into rare pieces."""
     rng = np.random.default_rng(seed)
     return [caption(random_scene(rng), 0.0, rng=rng, engine=i % 5 == 0) for i in range(num)]

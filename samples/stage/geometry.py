@@ -5,7 +5,9 @@ A primitive is one row of a float64 table [K, WIDTH]:
     0        kind: ELLIPSOID, CONE (round cone), BOX, ROOM (a box seen from inside)
     1..3     centre in the world, metres
     4..12    rotation, row-major; its rows are the local axes, so local = R (p - c)
-    13..16   shape: ellipsoid radii x y z; round cone length, r0, r1 (along local +y from the centre); box half sizes
+    13..15   shape: ellipsoid radii x y z; round cone length, r0, r1 (along local +y from the centre);
+             box half sizes
+    16       unused
     17       radius of a sphere about the bounding centre that holds it
     18       material row
     19       id = 256 * figure + body part (figure 0 is the set)
@@ -30,7 +32,7 @@ FloatArray = NDArray[np.float64]
 def primitive(
     kind: int, centre: FloatArray, rotation: FloatArray, *, shape: tuple[float, ...], material: int, id: int
 ) -> FloatArray:
-    """One table row; `rotation` [3, 3] has the local axes as rows."""
+    """One table row [WIDTH]; `rotation` [3, 3] has the local axes as rows, `shape` is in metres."""
     row = np.zeros(WIDTH)
     row[0] = kind
     row[1:4] = centre
@@ -175,8 +177,8 @@ def surface(row, x, y, z):  # type: ignore[no-untyped-def]
 def blocked(table, groups, ox, oy, oz, dx, dy, dz, reach):  # type: ignore[no-untyped-def]
     """Whether anything but the room stands on the ray nearer than `reach`.
 
-    `groups` [G, 6]: first row, one past the last, bounding sphere x y z r; rows of a group are tried only where the ray
-    meets its sphere. `(dx, dy, dz)` has unit length.
+    `groups` [G, 6]: first row, one past the last, bounding sphere x y z r; rows of a group are tried only
+    where the ray meets its sphere. `(dx, dy, dz)` has unit length.
     """
     for g in range(groups.shape[0]):
         px, py, pz = groups[g, 2] - ox, groups[g, 3] - oy, groups[g, 4] - oz

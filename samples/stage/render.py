@@ -17,9 +17,7 @@ UInt8Array = NDArray[np.uint8]
 Float32Array = NDArray[np.float32]
 
 OVERSAMPLE = 2
-_JOINT_SLACK = (
-    0.16  # metres a joint may lie behind the surface that covers it: the thickest limb's radius and more
-)
+_JOINT_SLACK = 0.16  # metres a joint may lie behind the surface over it: the thickest limb's radius and more
 
 
 @dataclass(frozen=True)
@@ -29,18 +27,21 @@ class Frame:
     engine: UInt8Array  # [H, W, 3]
     film: UInt8Array  # [H, W, 3]
     depth: Float32Array  # [H, W] metres, inf = nothing
-    normal: Float32Array  # [H, W, 3]
+    normal: Float32Array  # [H, W, 3] camera space, unit length, zeros = nothing
     ids: NDArray[np.uint32]  # [H, W] 256 * figure + part
-    forward: Float32Array  # [H, W, 2]
-    backward: Float32Array  # [H, W, 2]
+    forward: Float32Array  # [H, W, 2] pixels to t+1, nan = nothing hit
+    backward: Float32Array  # [H, W, 2] pixels to t-1
     visible: UInt8Array  # [H, W] bit 0 seen in t+1, bit 1 seen in t-1
     points: Float32Array  # [P, 18, 3] x, y in pixels and 0 outside, 1 hidden, 2 seen
-    world: NDArray[np.float64]  # [P, 18, 3]
+    world: NDArray[np.float64]  # [P, 18, 3] metres
     state: State
 
 
 def render(scene: Scene, frame: int, *, size: tuple[int, int] = (128, 128), seed: int = 0) -> Frame:
-    """Render frame `frame` (0-based). `size` is (width, height) in pixels; `seed` moves the film grain only."""
+    """Render frame `frame` (0-based) of a scene, both looks and all passes.
+
+    `size` is (width, height) in pixels; `seed` moves the film grain only. Same arguments, same bytes.
+    """
     now = state(scene, frame, size=size)
     cam = now.camera
     hit, depth = see(now.table, cam.position, cam.rotation, cam.focal, cam.width, cam.height, 1)
@@ -50,42 +51,34 @@ def render(scene: Scene, frame: int, *, size: tuple[int, int] = (128, 128), seed
     ids = np.where(hit >= 0, now.table[hit, 19], 0).astype(np.uint32)
     engine, film = looks(now, scene.look, seed=seed * 100003 + frame)
     return Frame(
-        engine,
-        film,
-        np.where(hit >= 0, depth, np.inf).astype(np.float32),
-        _normals(now, hit, depth),
-        ids,
-        forward,
-        backward,
-        visible,
-        project_joints(now, depth),
-        now.points,
-        now,
+        engine=engine,
+        film=film,
+        depth=np.where(hit >= 0, depth, np.inf).astype(np.float32),
+        normal=_normals(now, hit, depth),
+        ids=ids,
+        forward=forward,
+        backward=backward,
+        visible=visible,
+        points=project_joints(now, depth),
+        world=now.points,
+        state=now,
     )
 
 
 def _carry(
     now: State, hit: NDArray[np.int32], depth: NDArray[np.float64], other: State
 ) -> tuple[Float32Array, UInt8Array]:
+    """Motion [H, W, 2] into another state, and where its end is seen there [H, W]."""
     a, b = now.camera, other.camera
     flow, seen = carry(
-        hit,
-        depth,
-        now.table,
-        a.position,
-        a.rotation,
-        a.focal,
-        other.table,
-        other.groups,
-        b.position,
-        b.rotation,
-        b.focal,
-    )
+        hit, depth, now.table, a.position, a.rotation, a.focal,
+        other.table, other.groups, b.position, b.rotation, b.focal,
+    )  # fmt: skip
     return flow, seen
 
 
 def looks(now: State, look: str, *, seed: int) -> tuple[UInt8Array, UInt8Array]:
-    """The engine look and the film look [H, W, 3] of a state, anti-aliased by supersampling."""
+    """The engine look and the film look [H, W, 3] of a state, anti-aliased by OVERSAMPLE ** 2 samples."""
     cam, s = now.camera, OVERSAMPLE
     hit, depth = see(now.table, cam.position, cam.rotation, cam.focal, cam.width, cam.height, s)
     grey, light = shade(

@@ -18,10 +18,11 @@ _VIEW_ODDS = (0.24, 0.20, 0.20, 0.13, 0.13, 0.10)
 
 
 def random_move(rng: np.random.Generator, framing: str) -> Move:
+    """A camera in front of the subject, a little off its axis; static, dolly or orbit."""
     kind = str(rng.choice(["static", "dolly", "orbit"]))
-    amount = {"static": 0.0, "dolly": float(rng.uniform(-0.5, 0.5)), "orbit": float(rng.uniform(-0.6, 0.6))}[
-        kind
-    ]
+    # both are drawn whatever the kind is, so that the draws after them do not depend on it
+    metres, radians = float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.6, 0.6))
+    amount = {"static": 0.0, "dolly": metres, "orbit": radians}[kind]
     return Move(
         framing,
         azimuth=float(rng.normal(0.0, 0.28)),
@@ -34,6 +35,7 @@ def random_move(rng: np.random.Generator, framing: str) -> Move:
 
 
 def random_performance(rng: np.random.Generator, yaw: float, x: float) -> Performance:
+    """Any action at `x` metres from the middle, facing `yaw` radians."""
     return Performance(
         str(rng.choice(ACTIONS)),
         position=(x, 0.0, float(rng.uniform(-0.6, 0.3))),
@@ -50,7 +52,11 @@ def random_scene(
     pair_odds: float = 0.10,
     framing_odds: tuple[float, float, float] = (0.36, 0.42, 0.22),
 ) -> Scene:
-    """One scene of 48 frames; `member` fixes who plays the first role."""
+    """One scene of 48 frames.
+
+    `member` fixes who plays the first role, `pair_odds` how often a second one stands beside it (never in a
+    closeup), `framing_odds` the odds of closeup, medium and full.
+    """
     framing = str(rng.choice(FRAMINGS, p=framing_odds))
     yaw = float(rng.choice(_VIEW_YAWS, p=_VIEW_ODDS) + rng.normal(0.0, 0.16))
     roles = [Role(member or random_member(rng), random_performance(rng, yaw, 0.0))]

@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samples.stage.actions import Performance
+from samples.stage.body import TORSO_ROW, body, materials
 from samples.stage.cameras import Camera, Move
-from samples.stage.cast import CAST, GLASS_TORSO, TORSO_ROW, Member, body, materials
+from samples.stage.cast import Member
+from samples.stage.materials import GLASS_TORSO
 from samples.stage.sets import SETS, light
-from samples.stage.skeleton import openpose_points, solve
+from samples.stage.skeleton import Skeleton, openpose_points, solve
 
 FloatArray = NDArray[np.float64]
+
+_LAMP_COLOUR = (0.9, 0.62, 0.34)  # linear RGB of a set's lamp: tungsten
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,11 @@ class Role:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a frame is rendered from. `camera_on` is the role that the camera follows; -1 = the middle of all."""
+    """Everything a frame is rendered from.
+
+    `camera_on` is the role that the camera looks at, -1 = the middle of all; with `follow` it goes where they
+    go, else it looks at where they stand in the middle of the shot.
+    """
 
     place: str
     roles: tuple[Role, ...]
@@ -40,7 +48,7 @@ class Scene:
     follow: bool = False
 
     def recast(self, index: int, member: Member) -> Scene:
-        """The same scene with another member in a role, at the role's body size so that the frame stays the same."""
+        """The same scene with another member in a role, at the role's body size so that the framing stays."""
         old = self.roles[index].member
         fitted = replace(member, height=old.height, build=old.build)
         roles = tuple(Role(fitted, r.performance) if i == index else r for i, r in enumerate(self.roles))
@@ -56,12 +64,13 @@ class State:
     materials: FloatArray  # [M, MATERIAL_WIDTH]
     camera: Camera
     points: FloatArray  # [P, 18, 3] OpenPose joints in the world
-    key: FloatArray  # [6]
-    ambient: FloatArray  # [3]
-    lamp: FloatArray  # [6]
+    key: FloatArray  # [6] colour, then where it comes from
+    ambient: FloatArray  # [3] colour
+    lamp: FloatArray  # [6] place, colour; black = none
 
 
 def _group(table: FloatArray, first: int, last: int) -> list[float]:
+    """First row, one past the last, and a sphere x y z r that holds their bounding spheres."""
     centres, radii = table[first:last, 20:23], table[first:last, 17]
     middle = 0.5 * (centres.min(0) + centres.max(0))
     radius = float((np.linalg.norm(centres - middle, axis=1) + radii).max())
@@ -69,43 +78,48 @@ def _group(table: FloatArray, first: int, last: int) -> list[float]:
 
 
 def state(scene: Scene, frame: float, *, size: tuple[int, int]) -> State:
-    """Pose, place and light everything at a frame number (0-based; fractions and out-of-range values are legal)."""
+    """Pose, place and light everything at a 0-based frame number; fractions and values out of range too.
+
+    `size` is (width, height) in pixels. Row k of `table` is the same surface at every frame number.
+    """
     seconds, u = frame / scene.fps, frame / max(scene.num_frames - 1, 1)
     built = SETS[scene.place](0)
     tables, mats = [built.rows], [built.materials]
     points = []
-    groups: list[list[float]] = []
     count, num_materials = len(built.rows), len(built.materials)
-    for k in range(1, count):
-        groups.append([float(k), float(k + 1), *built.rows[k, 20:23], float(built.rows[k, 17])])
+    groups = [_group(built.rows, k, k + 1) for k in range(1, count)]
     for index, role in enumerate(scene.roles):
         skeleton = solve(role.performance.pose(seconds, u), role.member.scale)
-        rows = body(role.member, skeleton, figure=index + 1, first_material=num_materials)
-        own = materials(role.member)
-        own[TORSO_ROW, 7:10] = skeleton.at(
-            "chest", (0.0, 0.03, 0.02 if own[TORSO_ROW, 0] == GLASS_TORSO else 0.11)
-        )
-        tables.append(rows)
-        mats.append(own)
+        tables.append(body(role.member, skeleton, figure=index + 1, first_material=num_materials))
+        mats.append(_dressed(role.member, skeleton))
         points.append(openpose_points(skeleton, role.member.scale))
-        table = np.concatenate(tables)
         # trunk and head, arms, legs would be tighter; one sphere a figure is enough to skip most rays
-        groups.append(_group(table, count, count + len(rows)))
-        count += len(rows)
-        num_materials += len(own)
-    table = np.concatenate(tables)
-    camera = _camera(scene, u, seconds, size)
+        groups.append(_group(np.concatenate(tables), count, count + len(tables[-1])))
+        count += len(tables[-1])
+        num_materials += len(mats[-1])
+    key, ambient, lamp = _light(scene, built.lamp, size)
     return State(
-        table,
-        np.asarray(groups).reshape(-1, 6),
-        np.concatenate(mats),
-        camera,
-        np.stack(points) if points else np.zeros((0, 18, 3)),
-        *_light(scene, built.lamp, size),
+        table=np.concatenate(tables),
+        groups=np.asarray(groups).reshape(-1, 6),
+        materials=np.concatenate(mats),
+        camera=_camera(scene, u, seconds, size),
+        points=np.stack(points) if points else np.zeros((0, 18, 3)),
+        key=key,
+        ambient=ambient,
+        lamp=lamp,
     )
 
 
+def _dressed(member: Member, skeleton: Skeleton) -> FloatArray:
+    """Material rows of a posed member; its core is in the chest, in a translucent torso or on the cloth."""
+    rows = materials(member)
+    front = 0.02 if rows[TORSO_ROW, 0] == GLASS_TORSO else 0.11
+    rows[TORSO_ROW, 7:10] = skeleton.at("chest", (0.0, 0.03, front))
+    return rows
+
+
 def _subject(scene: Scene, u: float, seconds: float) -> tuple[FloatArray, float]:
+    """What the camera looks at: a place on the floor [3], and the height of the bodies there; metres."""
     followed = scene.roles if scene.camera_on < 0 else (scene.roles[scene.camera_on],)
     if not scene.follow:
         u, seconds = 0.5, 0.5 * (scene.num_frames - 1) / scene.fps
@@ -121,7 +135,7 @@ def _camera(scene: Scene, u: float, seconds: float, size: tuple[int, int]) -> Ca
 def _light(
     scene: Scene, lamp: FloatArray | None, size: tuple[int, int]
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The key stands still in the world: its direction is set against the camera of the middle of the shot."""
+    """Key [6], ambient [3], lamp [6]. The key stands still in the world, set by the middle camera."""
     chosen = light(scene.light_colour, scene.light_side)
     middle = _camera(scene, 0.5, 0.5 * (scene.num_frames - 1) / scene.fps, size)
     right, up, forward = middle.rotation
@@ -131,9 +145,5 @@ def _light(
     key = np.concatenate([np.asarray(chosen.colour), direction])
     lamp_row = np.zeros(6)
     if lamp is not None:
-        lamp_row[:3] = lamp
-        lamp_row[3:] = (0.9, 0.62, 0.34)
+        lamp_row[:3], lamp_row[3:] = lamp, _LAMP_COLOUR
     return key, np.asarray(chosen.ambient), lamp_row
-
-
-__all__ = ["CAST", "Role", "Scene", "State", "state"]

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samples.stage.cast import MATERIAL_WIDTH
 from samples.stage.geometry import BOX, CONE, ELLIPSOID, ROOM, primitive
+from samples.stage.materials import BRICKS, GLASS_WALL, MATERIAL_WIDTH, PANELS, PLAIN, VAULT
 
 FloatArray = NDArray[np.float64]
 Colour = tuple[float, float, float]
 
-# Wall patterns, read by samples/stage/shade.py (kinds follow the figure's kinds)
-PLAIN, PANELS, BRICKS, GLASS_WALL, VAULT = 20, 21, 22, 23, 24
 _EYE = np.eye(3)
 
 
 @dataclass(frozen=True)
 class Built:
-    """A set's primitive rows [K, WIDTH], its material rows [M, MATERIAL_WIDTH], and a lamp's place if it has one."""
+    """A set's primitive rows [K, WIDTH], its material rows [M, MATERIAL_WIDTH], its lamp's place [3] if any.
+
+    The first row is the room.
+    """
 
     rows: FloatArray
     materials: FloatArray
@@ -30,7 +31,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Light:
-    """The key light: `direction` is where it comes from relative to the camera (x right, y up, z toward the camera)."""
+    """The key light: `direction` is where it comes from: x right, y up, z toward the camera."""
 
     words: str
     colour: Colour
@@ -53,13 +54,14 @@ LIGHT_SIDES: Mapping[str, tuple[float, float, float]] = {
 
 
 def light(colour: str, side: str) -> Light:
+    """The key light of two phrases, keys of LIGHT_COLOURS and LIGHT_SIDES."""
     key, ambient = LIGHT_COLOURS[colour]
     return Light(f"{colour} {side}", key, ambient, LIGHT_SIDES[side])
 
 
 @dataclass(frozen=True)
 class Look:
-    """A film grade: per-channel gain and lift, split tone, contrast, saturation, vignette and grain (sigma, [0, 1])."""
+    """A film grade. `gain` and `shadows` (added where it is dark) are RGB; `grain` is a sigma in [0, 1]."""
 
     words: str
     gain: Colour = (1.0, 1.0, 1.0)
@@ -78,8 +80,17 @@ LOOKS: Mapping[str, Look] = {
     "noir film look": Look("noir film look", saturation=0.0, contrast=1.35, vignette=0.45, grain=0.02),
     "faded film look": Look("faded film look", shadows=(0.08, 0.07, 0.09), contrast=0.80, saturation=0.65),
     # VaultFilm is a sample style: never in base training.
-    "VaultFilm": Look("VaultFilm", gain=(1.12, 1.0, 0.86), shadows=(0.0, 0.055, 0.085), contrast=1.22, saturation=1.12, vignette=0.55, grain=0.022, bloom=0.6),
-}  # fmt: skip
+    "VaultFilm": Look(
+        "VaultFilm",
+        gain=(1.12, 1.0, 0.86),
+        shadows=(0.0, 0.055, 0.085),
+        contrast=1.22,
+        saturation=1.12,
+        vignette=0.55,
+        grain=0.022,
+        bloom=0.6,
+    ),
+}
 BASE_LOOKS = tuple(name for name in LOOKS if name != "VaultFilm")
 
 
@@ -195,6 +206,7 @@ def _glass_room(first: int) -> Built:
 
 
 def _red_room(first: int) -> Built:
+    """A panelled red room with a picture and a lamp on a stand."""
     b = _Builder(first)
     b.add(
         ROOM,
@@ -222,6 +234,8 @@ def _red_room(first: int) -> Built:
 
 
 def _plain(colour: Colour, grey: float) -> Callable[[int], Built]:
+    """An empty studio."""
+
     def build(first: int) -> Built:
         b = _Builder(first)
         b.add(ROOM, (0, 2.0, 0.0), (4.0, 2.0, 3.6), _material(PLAIN, colour, grey=grey), 1)

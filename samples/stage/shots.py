@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.shot import Figure, FrameJoints, Motion, Shot
-
-from pipeline.shot.write import FramePasses, write_shot
+from pipeline.shot import Figure, FrameJoints, FramePasses, Motion, Shot, write_shot
 from samples.stage.actions import Performance
 from samples.stage.cameras import Move
 from samples.stage.cast import BY_NAME
 from samples.stage.render import Frame, render
 from samples.stage.scene import Role, Scene
 
+_WINDOW = 8  # frames rendered and written at a time
 _IRIS, _OTTO = BY_NAME["iris"], BY_NAME["otto"]
 
 SAMPLE_SHOTS: Mapping[str, Scene] = {
@@ -50,7 +49,7 @@ SAMPLE_SHOTS: Mapping[str, Scene] = {
 
 
 def passes_of(frames: list[Frame], *, names: tuple[str, ...], first_number: int) -> FramePasses:
-    """Rendered frames as a window of the shot writer's."""
+    """Rendered frames as a window of the shot writer's; `names` are the roles', `first_number` is on disk."""
     return FramePasses(
         rgb=np.stack([f.engine for f in frames]),
         depth=np.stack([f.depth for f in frames]),
@@ -74,12 +73,16 @@ def _joints(frame: Frame, names: tuple[str, ...], number: int) -> FrameJoints:
 def write_scene(
     scene: Scene, folder: Path, *, size: tuple[int, int] = (128, 128), seed: int = 0, replace: bool = False
 ) -> Shot:
-    """Render a scene and write it in the layout of docs/architecture.md; normals and motion as 16-bit floats."""
+    """Render a scene and write it in the layout of docs/architecture.md; depth, normal, motion as halves.
+
+    `size` is (width, height); `seed` moves the film grain; `replace` puts it in the place of what is there.
+    Raises OutputError where the folder is taken or the system refuses.
+    """
     names = tuple(role.member.name for role in scene.roles)
 
     def windows() -> Iterator[FramePasses]:
-        for begin in range(0, scene.num_frames, 8):
-            numbers = range(begin, min(begin + 8, scene.num_frames))
+        for begin in range(0, scene.num_frames, _WINDOW):
+            numbers = range(begin, min(begin + _WINDOW, scene.num_frames))
             frames = [render(scene, n, size=size, seed=seed) for n in numbers]
             yield passes_of(frames, names=names, first_number=begin + 1)
 
@@ -87,6 +90,3 @@ def write_scene(
         folder, windows(), fps=Fraction(scene.fps), name=folder.name, characters=names,
         half=frozenset({"depth", "normal", "motion"}), replace=replace,
     )  # fmt: skip
-
-
-__all__ = ["SAMPLE_SHOTS", "passes_of", "write_scene"]

@@ -28,8 +28,8 @@ _PARENT = {
 
 # Rest offsets from the parent in metres, for a body 1.75 m tall.
 _OFFSET = {
-    "pelvis": (0.0, 0.95, 0.0), "spine": (0.0, 0.10, 0.0), "chest": (0.0, 0.19, 0.0), "neck": (0.0, 0.21, 0.0),
-    "head": (0.0, 0.10, 0.01),
+    "pelvis": (0.0, 0.95, 0.0), "spine": (0.0, 0.10, 0.0), "chest": (0.0, 0.19, 0.0),
+    "neck": (0.0, 0.21, 0.0), "head": (0.0, 0.10, 0.01),
     "l_shoulder": (0.172, 0.14, 0.0), "l_elbow": (0.0, -0.28, 0.0), "l_wrist": (0.0, -0.25, 0.0),
     "r_shoulder": (-0.172, 0.14, 0.0), "r_elbow": (0.0, -0.28, 0.0), "r_wrist": (0.0, -0.25, 0.0),
     "l_hip": (0.095, -0.03, 0.0), "l_knee": (0.0, -0.43, 0.0), "l_ankle": (0.0, -0.42, 0.0),
@@ -65,6 +65,7 @@ class Skeleton:
     axes: FloatArray
 
     def at(self, bone: str, local: tuple[float, float, float]) -> FloatArray:
+        """World point [3] of a place in a bone's axes, both in metres."""
         index = BONE[bone]
         point: FloatArray = self.origins[index] + np.asarray(local) @ self.axes[index]
         return point

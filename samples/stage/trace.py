@@ -1,4 +1,4 @@
-"""Which surface each pixel sees, and where that surface point is in another frame. Exact, one ray a sample."""
+"""Which surface each pixel sees, and where that surface point is in another frame: exact, a ray a sample."""
 
 from __future__ import annotations
 
@@ -13,34 +13,43 @@ _NEAR = 0.02
 
 
 @numba.njit(cache=True, fastmath=True)
-def see(table, position, rotation, focal, width, height, oversample):  # type: ignore[no-untyped-def]
-    """Nearest primitive [H*S, W*S] int32 (-1 none) and depth along the view axis [H*S, W*S] float64 in metres.
+def _window(row, position, rotation, focal, width, height, oversample):  # type: ignore[no-untyped-def]
+    """First and last column, first and last row of the samples that may see a row; (1, 0, 1, 0) = none."""
+    cx, cy = (width - 1) / 2.0, (height - 1) / 2.0
+    px, py, pz = row[20] - position[0], row[21] - position[1], row[22] - position[2]
+    x = rotation[0, 0] * px + rotation[0, 1] * py + rotation[0, 2] * pz
+    y = rotation[1, 0] * px + rotation[1, 1] * py + rotation[1, 2] * pz
+    z = rotation[2, 0] * px + rotation[2, 1] * py + rotation[2, 2] * pz
+    r = row[17]
+    left, right, top, bottom = 0, width * oversample - 1, 0, height * oversample - 1
+    if z + r < _NEAR:
+        return 1, 0, 1, 0
+    if z - r > _NEAR:
+        near, far = z - r, z + r
+        u0 = cx + focal * min((x - r) / near, (x - r) / far)
+        u1 = cx + focal * max((x + r) / near, (x + r) / far)
+        v0 = cy - focal * max((y + r) / near, (y + r) / far)
+        v1 = cy - focal * min((y - r) / near, (y - r) / far)
+        left = max(left, math.floor((u0 - 0.5) * oversample))
+        right = min(right, math.ceil((u1 + 1.5) * oversample))
+        top = max(top, math.floor((v0 - 0.5) * oversample))
+        bottom = min(bottom, math.ceil((v1 + 1.5) * oversample))
+    return left, right, top, bottom
 
-    Rays have unit length along the view axis, so the ray parameter is the depth.
+
+@numba.njit(cache=True, fastmath=True)
+def see(table, position, rotation, focal, width, height, oversample):  # type: ignore[no-untyped-def]
+    """Nearest primitive [H*S, W*S] int32 (-1 none) and its depth along the view axis, metres [H*S, W*S].
+
+    `table` [K, WIDTH] is samples/stage/geometry.py's, `position` [3] and `rotation` [3, 3] the camera's. Rays
+    have unit length along the view axis, so the ray parameter is the depth; FAR where nothing is hit.
     """
     rows, cols = height * oversample, width * oversample
     hit = np.full((rows, cols), -1, np.int32)
     depth = np.full((rows, cols), FAR)
     cx, cy = (width - 1) / 2.0, (height - 1) / 2.0
     for k in range(table.shape[0]):
-        px, py, pz = table[k, 20] - position[0], table[k, 21] - position[1], table[k, 22] - position[2]
-        x = rotation[0, 0] * px + rotation[0, 1] * py + rotation[0, 2] * pz
-        y = rotation[1, 0] * px + rotation[1, 1] * py + rotation[1, 2] * pz
-        z = rotation[2, 0] * px + rotation[2, 1] * py + rotation[2, 2] * pz
-        r = table[k, 17]
-        left, right, top, bottom = 0, cols - 1, 0, rows - 1
-        if z + r < _NEAR:
-            continue
-        if z - r > _NEAR:
-            near, far = z - r, z + r
-            u0 = cx + focal * min((x - r) / near, (x - r) / far)
-            u1 = cx + focal * max((x + r) / near, (x + r) / far)
-            v0 = cy - focal * max((y + r) / near, (y + r) / far)
-            v1 = cy - focal * min((y - r) / near, (y - r) / far)
-            left = max(left, int(math.floor((u0 - 0.5) * oversample)))
-            right = min(right, int(math.ceil((u1 + 1.5) * oversample)))
-            top = max(top, int(math.floor((v0 - 0.5) * oversample)))
-            bottom = min(bottom, int(math.ceil((v1 + 1.5) * oversample)))
+        left, right, top, bottom = _window(table[k], position, rotation, focal, width, height, oversample)
         for row in range(top, bottom + 1):
             dy = -((row + 0.5) / oversample - 0.5 - cy) / focal
             for col in range(left, right + 1):
@@ -56,11 +65,13 @@ def see(table, position, rotation, focal, width, height, oversample):  # type: i
 
 
 @numba.njit(cache=True, fastmath=True)
-def carry(hit, depth, table, position, rotation, focal, table2, groups2, position2, rotation2, focal2):  # type: ignore[no-untyped-def]
-    """Motion [H, W, 2] float32 in pixels of every seen point into another frame, and whether it is seen there [H, W] uint8.
+def carry(  # type: ignore[no-untyped-def]
+    hit, depth, table, position, rotation, focal, table2, groups2, position2, rotation2, focal2
+):  # fmt: skip
+    """Motion [H, W, 2] float32, pixels, of every seen point into another frame; [H, W] uint8, 1 = seen there.
 
-    A point keeps its place in its primitive's axes; it is seen there when it lies inside the frame, faces the camera and
-    nothing stands before it.
+    The first six arguments are this frame's, the rest the other's. A point keeps its place in its primitive's
+    axes; it is seen there when it lies inside the frame, faces the camera and nothing stands before it.
     """
     height, width = hit.shape
     flow = np.full((height, width, 2), np.nan, np.float32)
@@ -95,7 +106,7 @@ def carry(hit, depth, table, position, rotation, focal, table2, groups2, positio
             x, y, z = x / length, y / length, z / length
             reach = length - 1e-4
             kind = int(table2[k, 0])
-            if kind == ROOM or kind == BOX:
+            if kind in (ROOM, BOX):
                 reach = length - 1e-3
             if not blocked(table2, groups2, position2[0], position2[1], position2[2], x, y, z, reach):
                 seen[row, col] = 1
