@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from samples.stage.actions import Performance
+from samples.stage.body import PARTS
 from samples.stage.cameras import Move
-from samples.stage.cast import BY_NAME, CAST, PARTS, is_held_out, random_member
+from samples.stage.cast import BY_NAME, CAST, is_held_out, random_member
 from samples.stage.geometry import CONE, ELLIPSOID
 from samples.stage.render import Frame, render
 from samples.stage.sampling import random_scene
