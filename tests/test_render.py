@@ -212,8 +212,8 @@ def test_a_depth_that_is_none_names_its_file_and_leaves_nothing(
     good = passes(NUM_FRAMES)
     assert good.depth is not None
     good.depth[1, 2, 3] = 0.0
-    shot = write_shot(tmp_path / "wall", [good], fps=Fraction(24), first_number=5)
-    with pytest.raises(ShotError, match=r"depth\.0006\.exr: .* 0\.0 at \(x=3, y=2\)"):
+    shot = write_shot(tmp_path / "wall", [good], fps=Fraction(24))
+    with pytest.raises(ShotError, match=r"depth\.0002\.exr: .* 0\.0 at \(x=3, y=2\)"):
         render(shot, presets["frame"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
