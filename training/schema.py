@@ -31,7 +31,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name a
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=False, allow_inf_nan=False
+    )
 
 
 class Concept(_Strict):
@@ -64,7 +66,7 @@ class TrainSettings(_Strict):
     text_lr: float = Field(default=0.0, ge=0, le=1.0)
     steps: int = Field(default=250, ge=1)
     batch: int = Field(default=8, ge=1, le=1024)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     caption_dropout: float = Field(default=0.05, ge=0, le=1)
     """Share of captions cut down to the trigger alone."""
     control_probability: float = Field(default=0.7, ge=0, le=1)

@@ -57,6 +57,13 @@ def test_reads_what_is_written_and_fills_in_defaults(tmp_path: Path) -> None:
         ('kind = "character"', 'kind = "person"', "dataset.toml:concept[1].kind: 'person' cannot be used"),
         ("steps = 7", 'steps = "7"', "dataset.toml:train.steps: '7' cannot be used"),
         ("steps = 7", "steps = 0", "dataset.toml:train.steps: 0 cannot be used"),
+        ("steps = 7", f"seed = {2**32}", f"dataset.toml:train.seed: {2**32} cannot be used"),
+        ("steps = 7", "lr = nan", "dataset.toml:train.lr: nan cannot be used: input should be a finite"),
+        (
+            "steps = 7",
+            "alpha = inf",
+            "dataset.toml:train.alpha: inf cannot be used: input should be a finite",
+        ),
         ("steps = 7", "steps = true", "dataset.toml:train.steps: True cannot be used"),
         ('name = "iris"', 'name = "../iris"', "dataset.toml:name: '../iris' cannot be used"),
         ('name = "iris"', "", "dataset.toml:name: missing"),
