@@ -52,7 +52,7 @@ class Images:
         return len(self.words)
 
 
-def _render_shard(folder: Path, shard: int, seed: int) -> None:
+def _render_shard(folder: Path, shard: int, seed: int, size: int) -> None:
     from pipeline.controls import depth_map, pose_map_points
     from samples.stage.captions import ENGINE_LOOK, attributes, surroundings
     from samples.stage.render import render
@@ -63,10 +63,10 @@ def _render_shard(folder: Path, shard: int, seed: int) -> None:
         return
     rng = np.random.default_rng((seed, shard))
     film, engine, depth, pose, words = [], [], [], [], []
-    for index in range(SHARD_SIZE):
+    for index in range(size):
         scene = random_scene(rng)
         frame_number = int(rng.integers(scene.num_frames))
-        frame = render(scene, frame_number, seed=shard * SHARD_SIZE + index)
+        frame = render(scene, frame_number, seed=shard * size + index)
         film.append(frame.film)
         engine.append(frame.engine[..., 0])
         depth.append(depth_map(frame.depth[None])[0, ..., 0])
@@ -85,7 +85,7 @@ def _render_shard(folder: Path, shard: int, seed: int) -> None:
     part.rename(target)
 
 
-def _work(arguments: tuple[Path, int, int]) -> int:
+def _work(arguments: tuple[Path, int, int, int]) -> int:
     import cv2
 
     cv2.setNumThreads(1)
@@ -93,14 +93,16 @@ def _work(arguments: tuple[Path, int, int]) -> int:
     return arguments[1]
 
 
-def make(folder: Path, num_images: int, *, seed: int = 0, workers: int = 2) -> None:
+def make(
+    folder: Path, num_images: int, *, seed: int = 0, workers: int = 2, shard_size: int = SHARD_SIZE
+) -> None:
     """Render what is missing of `num_images` images into `folder`; stopping it at any moment loses one
     shard a worker.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards = [
-        (folder, i, seed)
-        for i in range(-(-num_images // SHARD_SIZE))
+        (folder, i, seed, shard_size)
+        for i in range(-(-num_images // shard_size))
         if not (folder / f"{i:04d}.npz").exists()
     ]
     if not shards:

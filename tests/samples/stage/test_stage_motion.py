@@ -48,8 +48,9 @@ def test_picture_follows_the_motion(name: str, step: int) -> None:
     grey, grey_other = now.engine[..., 0].astype(float), other.engine[..., 0]
     along = np.abs(sample(grey_other, at[use]) - grey[use])
     # of 255: rounding is 1; the headlight moves with the camera and turns over a limb, which adds a few more
-    assert along.mean() < 1.0
-    assert np.percentile(along, 99) <= 6.0
+    # (measured: mean 0.5, 99th percentile 5.9 where the head turns away from an orbiting light)
+    assert along.mean() < 0.8
+    assert np.percentile(along, 99) <= 8.0
 
 
 def test_picture_does_not_follow_without_the_motion() -> None:
@@ -75,8 +76,8 @@ def test_motion_is_the_surface_points_way(name: str, step: int) -> None:
     y, x = np.mgrid[: flow.shape[0], : flow.shape[1]]
     front = depth > 0.05
     assert front.mean() > 0.95
-    # float32 depth is off by 6e-8 of its value and float32 flow by 4e-6 pixels; 1e-3 is far above both
-    np.testing.assert_allclose((np.stack([x, y], -1) + flow)[front], ends[front], atol=1e-3)
+    # float32 depth is off by 6e-8 of its value, float32 flow of some pixels by 5e-7 (measured: 1e-6 at most)
+    np.testing.assert_allclose((np.stack([x, y], -1) + flow)[front], ends[front], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MOVING)
@@ -95,7 +96,7 @@ def test_visibility_is_a_z_test(name: str, step: int) -> None:
     sure = ~outside & inner(there)[where] & inner(hits(now))
     expected = (there[where] == hits(now)) & (np.abs(other.depth[where] / depth - 1.0) < 0.04)
     assert sure.mean() > 0.4
-    assert (expected == seen)[sure].mean() > 0.998
+    assert (expected == seen)[sure].all()
 
 
 def test_something_is_hidden_by_what_moves() -> None:
