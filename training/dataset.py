@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, read_image, resize
-from training.captions import lint
+from training.captions import lint, without_trigger
 from training.schema import Concept, DatasetFile
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -81,7 +81,11 @@ def load_dataset(path: Path, file: DatasetFile, *, size: int, control_kinds: Seq
 
 
 def check_captions(dataset: Dataset, *, count_tokens: Callable[[str], int], max_tokens: int) -> None:
-    """Lint every caption with the model's own tokenizer. Raises `DatasetError` with the first fault."""
+    """Lint all that training and its samples will encode, with the model's own tokenizer.
+
+    That is every caption; with the class word for the trigger too where there is a prior weight; and the
+    sample prompts. Raises `DatasetError` with the first fault.
+    """
     faults = [
         f"{example.path.with_suffix('.txt')}: {fault}"
         for example in dataset.examples
@@ -93,6 +97,19 @@ def check_captions(dataset: Dataset, *, count_tokens: Callable[[str], int], max_
             max_tokens=max_tokens,
         )
     ]
+    reads = f"tokens, the text encoder reads {max_tokens}; shorten"
+    if dataset.file.train.prior_weight > 0:
+        for example in dataset.examples:
+            concept = dataset.file.concept[example.concept]
+            plain = without_trigger(example.caption, trigger=concept.trigger, class_word=concept.class_word)
+            if (found := count_tokens(plain)) > max_tokens:
+                where = (
+                    f"{example.path.with_suffix('.txt')}: with '{concept.class_word}' for '{concept.trigger}'"
+                )
+                faults.append(f"{where} (train.prior_weight) {found} {reads} the caption")
+    for number, prompt in enumerate(dataset.file.train.samples, start=1):
+        if (found := count_tokens(prompt)) > max_tokens:
+            faults.append(f"{dataset.path}:train.samples[{number}]: {found} {reads} the prompt")
     _raise_first(faults)
 
 

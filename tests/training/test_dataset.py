@@ -200,3 +200,27 @@ def test_captions_longer_than_the_context_are_refused(folder: Path) -> None:
     check_captions(dataset, count_tokens=lambda text: len(text.split()), max_tokens=4)
     with pytest.raises(DatasetError, match=r"0001\.txt: 4 tokens, the text encoder reads 3; shorten"):
         check_captions(dataset, count_tokens=lambda text: len(text.split()), max_tokens=3)
+
+
+def check(folder: Path, train: str) -> None:
+    """Read the folder with this [train] table and count words for tokens; the limit is 4."""
+    (folder / "dataset.toml").write_text(TOML.replace("woman", "tall woman") + train, encoding="utf-8")
+    check_captions(load(folder, kinds=()), count_tokens=lambda text: len(text.split()), max_tokens=4)
+
+
+def test_captions_with_the_class_word_are_counted_where_they_are_trained(folder: Path) -> None:
+    for number in (1, 2, 3):
+        (folder / "images" / f"000{number}.txt").write_text("irisbot here")
+    (folder / "images" / "0002.txt").write_text("irisbot in the room")  # 4 words; "tall woman in the room": 5
+    check(folder, "")
+    expected = (
+        r"0002\.txt: with 'tall woman' for 'irisbot' \(train\.prior_weight\) 5 tokens, .* reads 4; shorten"
+    )
+    with pytest.raises(DatasetError, match=expected):
+        check(folder, "[train]\nprior_weight = 0.5\n")
+
+
+def test_sample_prompts_longer_than_the_context_are_refused(folder: Path) -> None:
+    expected = r"dataset\.toml:train\.samples\[2\]: 5 tokens, the text encoder reads 4; shorten the prompt"
+    with pytest.raises(DatasetError, match=expected):
+        check(folder, '[train]\nsamples = ["irisbot", "irisbot stands in a hall"]\n')
