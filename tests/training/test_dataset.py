@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -134,6 +135,20 @@ def truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
+def damage_jpeg(folder: Path) -> None:
+    """0002 as a JPEG with twenty bytes flipped half way: it still decodes, to a wrong picture."""
+    y, x = np.mgrid[:128, :128]
+    picture = np.stack([127 + 90 * np.sin(x / 5 + k) * np.cos(y / 7) for k in range(3)], axis=-1)
+    picture += np.random.default_rng(0).normal(0, 8, picture.shape)
+    _, encoded = cv2.imencode(".jpg", np.clip(picture, 0, 255).astype(np.uint8))
+    data = bytearray(encoded.tobytes())
+    middle = len(data) // 2
+    data[middle : middle + 20] = bytes(byte ^ 0xFF for byte in data[middle : middle + 20])
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
+    (folder / "images" / "0002.png").unlink()
+    (folder / "images" / "0002.jpg").write_bytes(data)
+
+
 def caption(text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "images" / "0002.txt").write_text(text, encoding="utf-8")
 
@@ -158,6 +173,7 @@ def shrink(kind: str) -> Callable[[Path], object]:
         (lambda f: (f / "images/0002.txt").unlink(), r"0002\.png: no caption; write 0002\.txt beside it"),
         (lambda f: (f / "images/0009.txt").write_text("irisbot"), r"0009\.txt: a caption without an image"),
         (truncate, r"0002\.png: the file is cut short"),
+        (damage_jpeg, r"0002\.jpg: the file is damaged"),
         (lambda f: (f / "images/0002.png").write_text("hello"), r"0002\.png: not a readable image"),
         (caption("a woman, view 2"), r"0002\.txt: the trigger 'irisbot' is not in the caption; add it"),
         (caption(" \n"), r"0002\.txt: empty caption"),
