@@ -214,3 +214,9 @@ def test_presets_that_ship_fit_the_sample_shots(name: str, folder: Path) -> None
 def test_the_video_preset_needs_the_pictures_only(shot: Shot) -> None:
     only = {"rgb": shot.passes["rgb"]}
     assert make_plan(replace(shot, passes=only), load_preset("mini_video")).controls == ()
+
+
+@pytest.mark.parametrize("name", ["mini_frame", "mini_blend", "mini_video"])
+def test_presets_that_ship_squash_no_wide_shot(shot: Shot, name: str) -> None:
+    plan = make_plan(replace(shot, width=1920, height=1080), load_preset(name))
+    assert (plan.width, plan.height, plan.notes) == (168, 96, ())
