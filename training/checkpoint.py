@@ -6,7 +6,6 @@ step stands for both; weights and the optimizer's moments are stored in float32,
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import pickle
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from pipeline.files import write_bytes
-from pipeline.models import Model, load_lora_state, lora_state
+from pipeline.models import load_lora_state, lora_state
 from training.loop import Trainer
 
 log = logging.getLogger(__name__)
@@ -86,14 +85,3 @@ def restore(trainer: Trainer, saved: Saved) -> None:
     load_lora_state(trainer.model, saved.lora)
     trainer.optimizer.load_state_dict(saved.optimizer)
     trainer.step = saved.step
-
-
-def model_digest(model: Model) -> str:
-    """sha256 over the weights that a training depends on, as loaded (before a LoRA is injected)."""
-    state = hashlib.sha256()
-    parts = {"unet": model.unet, "vae": model.vae, "text_encoder": model.text_encoder, **model.controlnets}
-    for part_name in sorted(parts):
-        for name, tensor in sorted(parts[part_name].state_dict().items()):
-            state.update(f"\0{part_name}.{name}\0".encode())
-            state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return state.hexdigest()

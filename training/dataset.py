@@ -20,6 +20,7 @@ from pipeline.image import UInt8Array, read_image, resize
 from training.captions import lint, without_trigger
 from training.schema import Concept, DatasetFile
 
+BESIDE_THE_LORA = {"checkpoint_every", "sample_every", "samples"}  # settings that change none of its weights
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -56,7 +57,8 @@ class Dataset:
 
     def digest(self) -> str:
         """sha256 over settings, captions and pixels: equal digests train equal LoRAs."""
-        state = hashlib.sha256(self.file.model_dump_json(by_alias=True).encode())
+        settings = self.file.model_dump_json(by_alias=True, exclude={"train": BESIDE_THE_LORA})
+        state = hashlib.sha256(settings.encode())
         for example in self.examples:
             state.update(f"\0{example.path.name}\0{example.concept}\0{example.caption}\0".encode())
             state.update(example.image.tobytes())

@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pipeline.errors import ModelError
 from pipeline.files import write_text
-from pipeline.models import Model, lora_metadata, lora_state, write_lora
+from pipeline.models import Model, lora_metadata, lora_state, read_lora, write_lora
 from training.captions import tag_frequency
 from training.dataset import Dataset
 
+STAMP_KEY = "lookdev.training"
 
-def write(path: Path, model: Model, dataset: Dataset) -> None:
-    """Write the injected LoRA to `path` and its sidecar beside it, each whole or not at all.
 
-    The same weights and dataset give the same bytes. Raises `OutputError`.
+def write(path: Path, model: Model, dataset: Dataset, *, stamp: str) -> None:
+    """Write the injected LoRA's sidecar and then the LoRA to `path`, each whole or not at all.
+
+    `stamp` says in the LoRA's metadata which training it is the last file of. The same weights, dataset and
+    stamp give the same bytes. Raises `OutputError`.
     """
-    write_lora(path, lora_state(model), metadata=metadata(model, dataset))
     write_text(path.with_suffix(".json"), json.dumps(sidecar(dataset), indent=2, ensure_ascii=False) + "\n")
+    write_lora(path, lora_state(model), metadata=metadata(model, dataset) | {STAMP_KEY: stamp})
+
+
+def read_stamp(path: Path) -> str | None:
+    """The stamp of a whole LoRA file; None where it has none or is missing or damaged."""
+    try:
+        return read_lora(path).metadata.get(STAMP_KEY)
+    except ModelError:
+        return None
 
 
 def metadata(model: Model, dataset: Dataset) -> dict[str, str]:

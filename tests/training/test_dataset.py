@@ -120,6 +120,13 @@ def test_the_digest_follows_pixels_captions_and_settings(folder: Path) -> None:
     assert len(set(seen)) == 4
 
 
+def test_the_digest_is_blind_to_what_changes_no_weight(folder: Path) -> None:
+    before = load(folder).digest()
+    train = '[train]\ncheckpoint_every = 7\nsample_every = 3\nsamples = ["irisbot"]\n'
+    (folder / "dataset.toml").write_text(TOML + train, encoding="utf-8")
+    assert load(folder).digest() == before
+
+
 def remove_images(folder: Path) -> None:
     for path in (folder / "images").iterdir():
         path.unlink()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from pipeline.errors import DatasetError, ModelError
 from pipeline.image import read_png
 from pipeline.models import LoraUse, apply_loras, load_model, read_lora
-from training import run, sheet
+from training import run, session, sheet
 from training.loop import Trainer
 
 MakeDataset = Callable[[str], Path]
@@ -78,23 +80,111 @@ def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return taken
 
 
+def refuse(*arguments: object, **keywords: object) -> None:
+    raise AssertionError("called, though nothing was left to do")
+
+
 @pytest.mark.usefixtures("few_samples")
-def test_a_finished_training_is_not_done_again_but_a_changed_one_is(
+def test_a_finished_training_returns_without_loading_a_model(
     make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = make_dataset(SETTINGS)
-    first = run.train_from_file(dataset, out=tmp_path / "out", steps=2, progress=False)
+    def train(settings: str) -> run.TrainResult:
+        return run.train_from_file(make_dataset(settings), out=tmp_path / "out", progress=False)
+
+    short = "steps = 2\nbatch = 1\nrank = 2\n"
+    first = train(short)
+    lora, sheet_before = first.lora.read_bytes(), first.samples.read_bytes()
+    weights = read_lora(first.lora).metadata["sshs_model_hash"]  # of the tensors alone
     taken = count_steps(monkeypatch)
-    again = run.train_from_file(dataset, out=tmp_path / "out", steps=2, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "load_model", refuse)
+        assert train(short) == first
+        assert train(short + "checkpoint_every = 1\nsample_every = 1\n") == first
+    assert (first.lora.read_bytes(), first.samples.read_bytes()) == (lora, sheet_before)
+    # Other sample prompts need the model, but no step; so does a file that is missing.
+    prompts = short + 'samples = ["a woman in a hall"]\n'
+    train(prompts)
+    assert read_lora(first.lora).metadata["sshs_model_hash"] == weights
+    assert first.samples.read_bytes() != sheet_before
+    drawn = first.samples.read_bytes()
+    first.samples.unlink()
+    train(prompts)
+    assert first.samples.read_bytes() == drawn
     assert taken == []
-    assert (again.seconds, again.images_per_second) == (first.seconds, first.images_per_second)
+
+
+@pytest.mark.usefixtures("few_samples")
+def test_a_changed_training_starts_afresh_and_an_older_lora_does_not_pass_for_its_result(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, out = make_dataset(SETTINGS), tmp_path / "out"
+    first = run.train_from_file(dataset, out=out, steps=1, progress=False)
+    old = first.lora.read_bytes()
+    taken = count_steps(monkeypatch)
     (dataset.parent / "images" / "0001.txt").write_text("irisbot woman, seen anew")
-    run.train_from_file(dataset, out=tmp_path / "out", steps=2, progress=False)
-    assert taken == [0, 1]
+    with monkeypatch.context() as patch:  # Ctrl-C after the last step, while the sheet is drawn
+        patch.setattr(sheet, "write_sheet", raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run.train_from_file(dataset, out=out, steps=1, progress=False)
+    assert taken == [0]
+    assert first.lora.read_bytes() == old
+    run.train_from_file(dataset, out=out, steps=1, progress=False)
+    assert taken == [0]
+    assert first.lora.read_bytes() != old
+
+
+def raise_interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_models_digest_follows_every_file_that_is_read(tmp_path: Path) -> None:
+    for name in ("unet/w", "vae/w", "text_encoder/w", "tokenizer/w", "scheduler/w", "controlnet_depth/w"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(name)
+
+    def digest() -> str:
+        return run.model_digest(tmp_path, ["depth"])
+
+    seen = [digest()]
+    (tmp_path / "README.md").write_text("not read")
+    (tmp_path / "controlnet_pose").mkdir()
+    (tmp_path / "controlnet_pose" / "w").write_text("not asked for")
+    assert digest() == seen[0]
+    for path in sorted(tmp_path.glob("*/w")):
+        if path.parent.name != "controlnet_pose":
+            path.write_text("other")
+            seen.append(digest())
+    (tmp_path / "vae" / "w").rename(tmp_path / "vae" / "v")
+    seen.append(digest())
+    assert len(set(seen)) == 8
+
+
+def test_bad_input_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    """In a fresh interpreter: a missing file, and a dataset whose images are missing."""
+    good = 'name = "x"\n[[concept]]\ntrigger = "t"\nclass = "c"\nkind = "style"\n'
+    (tmp_path / "dataset.toml").write_text(good, encoding="utf-8")
+    code = """
+import sys
+from pathlib import Path
+from pipeline.errors import DatasetError
+from training.run import train_from_file
+for name in sys.argv[1:]:
+    try:
+        train_from_file(Path(name))
+    except DatasetError as error:
+        print(error)
+print("torch" in sys.modules)
+"""
+    names = ["nowhere.toml", str(tmp_path / "dataset.toml")]
+    said = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
+    missing, empty, torch_loaded = said.stdout.splitlines()
+    assert missing.startswith("nowhere.toml: no such dataset file")
+    assert "no folder" in empty
+    assert torch_loaded == "False"
 
 
 def test_leaves_a_lora_that_the_render_side_reads_and_a_contact_sheet(
-    make_dataset: MakeDataset, miniature_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_dataset: MakeDataset, random_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sheet, "STEPS", 1)
     monkeypatch.setattr(sheet, "NUM_SAMPLES", 2)
@@ -115,7 +205,7 @@ def test_leaves_a_lora_that_the_render_side_reads_and_a_contact_sheet(
     assert tags["irisbot woman"] == 4
     sidecar = json.loads((out / "iris.json").read_text(encoding="utf-8"))
     assert sidecar["activation text"] == "irisbot"
-    check_same_prediction(miniature_folder, result.lora, out / "checkpoint.pt")
+    check_same_prediction(random_model, result.lora, out / "checkpoint.pt")
 
 
 def check_same_prediction(model_folder: Path, lora: Path, saved: Path) -> None:
