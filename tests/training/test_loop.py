@@ -20,18 +20,16 @@ from training.schema import TrainSettings, read_dataset_file
 MakeDataset = Callable[[str], Path]
 
 
-def load(make_dataset: MakeDataset, miniature_folder: Path, train: str) -> tuple[Model, Dataset, Material]:
+def load(make_dataset: MakeDataset, random_model: Path, train: str) -> tuple[Model, Dataset, Material]:
     path = make_dataset(train)
-    model = load_model(miniature_folder)
+    model = load_model(random_model)
     dataset = load_dataset(path, read_dataset_file(path), size=128, control_kinds=("depth", "pose"))
     return model, dataset, prepare(model, dataset)
 
 
 @pytest.fixture
-def trainer(make_dataset: MakeDataset, miniature_folder: Path) -> Trainer:
-    model, dataset, material = load(
-        make_dataset, miniature_folder, "steps = 4\nbatch = 2\nrank = 4\nalpha = 4.0"
-    )
+def trainer(make_dataset: MakeDataset, random_model: Path) -> Trainer:
+    model, dataset, material = load(make_dataset, random_model, "steps = 4\nbatch = 2\nrank = 4\nalpha = 4.0")
     return Trainer(model, material, dataset.file.train, precision="fp32")
 
 
@@ -106,6 +104,94 @@ def test_the_loss_is_the_papers_formula(trainer: Trainer) -> None:
         torch.testing.assert_close(trainer.loss(one), expected, rtol=1e-4, atol=0.0)
 
 
+def with_engine(material: Material, has: list[bool]) -> Material:
+    """The material with random latents for the engine's renders of these examples."""
+    rng = torch.Generator().manual_seed(7)
+    there = torch.tensor(has)
+    engine = torch.randn(material.latents.shape, generator=rng) * there.view(-1, 1, 1, 1)
+    return replace(material, engine=engine, has_engine=there)
+
+
+def test_the_engines_renders_are_encoded_where_there_are_some(
+    trainer: Trainer, make_dataset: MakeDataset
+) -> None:
+    path = make_dataset("")
+    dataset = load_dataset(path, read_dataset_file(path), size=128, control_kinds=())
+    first, second, *rest = dataset.examples
+    paired = replace(dataset, examples=(first, replace(second, engine=first.image), *rest))
+    material = prepare(trainer.model, paired)
+    assert material.has_engine.tolist() == [False, True, False, False]
+    # The same picture in another batch size: float32 rounding only.
+    torch.testing.assert_close(material.engine[1], material.latents[0], rtol=1e-4, atol=1e-5)
+    assert not material.engine[[0, 2, 3]].any()
+
+
+def test_the_way_from_the_engine_starts_before_the_sample_and_only_where_there_is_a_render(
+    trainer: Trainer,
+) -> None:
+    material = with_engine(trainer.material, [True, False, True, False])
+    settings = TrainSettings(batch=250, engine_probability=0.5)
+    draws = [draw(material, step, settings, 1000) for step in range(4)]
+    has = torch.tensor([index % 2 == 0 for one in draws for index in one.indices])
+    used = torch.cat([one.from_engine for one in draws])
+    assert not (used & ~has).any()
+    assert used[has].float().mean() == pytest.approx(0.5, abs=0.09)  # 4 sigma of 500 draws
+    start, timesteps = (torch.cat([getattr(one, key) for one in draws]) for key in ("start", "timesteps"))
+    assert bool((start >= timesteps).all()) and bool((start > timesteps).any())
+    assert int(start.min()) >= 249 and int(start.max()) <= 999  # a quarter of 0 .. 999, rounded down
+
+
+def test_the_loss_from_the_engines_render_is_the_one_computed_by_hand(trainer: Trainer) -> None:
+    """At T the render is noised; the line from there to the still gives x and v at t; 1 - a_T weighs."""
+    trainer.material = with_engine(trainer.material, [True] * 4)
+    one = draw(trainer.material, 0, trainer.settings, 1000)
+    one = replace(
+        one,
+        timesteps=torch.tensor([300, 600]),
+        start=torch.tensor([500, 900]),
+        from_engine=torch.tensor([True, False]),
+        use_control={},
+        keep_caption=[True, True],
+    )
+    losses_by_hand = []
+    for row, index in enumerate(one.indices):
+        still, render = trainer.material.latents[index], trainer.material.engine[index]
+        at_t, at_start = (float(trainer.alphas_cumprod[int(t[row])]) for t in (one.timesteps, one.start))
+        noise, weight = one.noise[row], min(at_t / (1 - at_t) + 1, 5.0) * (1 - at_t)
+        if row == 0:
+            begin = at_start**0.5 * render + (1 - at_start) ** 0.5 * noise
+            noise = (begin - at_start**0.5 * still) / (1 - at_start) ** 0.5
+            weight *= 1 - at_start
+        noisy = at_t**0.5 * still + (1 - at_t) ** 0.5 * noise
+        text = encode_text(trainer.model, [trainer.material.captions[index]])
+        with torch.no_grad():
+            said = trainer.model.unet(noisy[None], one.timesteps[row : row + 1], text).sample[0]
+        velocity = at_t**0.5 * noise - (1 - at_t) ** 0.5 * still
+        losses_by_hand.append(weight * float((said - velocity).square().mean()))
+    ours = float(trainer.loss(one).detach())
+    # Sums of the same float32 products in another order and batch size.
+    assert ours == pytest.approx(sum(losses_by_hand) / 2, rel=1e-4)
+    plain = float(trainer.loss(replace(one, from_engine=torch.tensor([False, False]))).detach())
+    assert ours != pytest.approx(plain, rel=1e-2)
+
+
+def test_engine_probability_zero_is_a_training_without_renders_to_the_bit(
+    make_dataset: MakeDataset, random_model: Path
+) -> None:
+    states = []
+    for has, share in (([False] * 4, 0.5), ([True] * 4, 0.0), ([True] * 4, 1.0)):
+        model, dataset, material = load(
+            make_dataset, random_model, f"batch = 1\nrank = 2\nsteps = 2\nengine_probability = {share}"
+        )
+        trainer = Trainer(model, with_engine(material, has), dataset.file.train, precision="fp32")
+        trainer.take_step()
+        trainer.take_step()
+        states.append(lora_state(model))
+    without, zero, one = states
+    assert all(torch.equal(without[key], zero[key]) for key in without)
+    assert not all(torch.equal(without[key], one[key]) for key in without)
+
+
 def test_only_the_lora_learns_and_the_loss_falls_on_one_fixed_batch(trainer: Trainer) -> None:
     frozen = {k: v.clone() for k, v in trainer.model.unet.state_dict().items() if "lora" not in k}
     one = draw(trainer.material, 0, trainer.settings, 1000)
@@ -119,9 +205,9 @@ def test_only_the_lora_learns_and_the_loss_falls_on_one_fixed_batch(trainer: Tra
         assert torch.equal(trainer.model.unet.state_dict()[name], value), name
 
 
-def test_the_text_encoder_learns_only_when_asked(make_dataset: MakeDataset, miniature_folder: Path) -> None:
+def test_the_text_encoder_learns_only_when_asked(make_dataset: MakeDataset, random_model: Path) -> None:
     settings = "steps = 2\nbatch = 2\nrank = 2\ntext_lr = 0.001\ncontrol_probability = 0.0"
-    model, dataset, material = load(make_dataset, miniature_folder, settings)
+    model, dataset, material = load(make_dataset, random_model, settings)
     trainer = Trainer(model, material, dataset.file.train, precision="fp32")
     trainer.take_step()
     trainer.take_step()
@@ -133,11 +219,9 @@ def test_the_text_encoder_learns_only_when_asked(make_dataset: MakeDataset, mini
 
 
 def test_prior_preservation_starts_at_zero_and_pulls_back(
-    make_dataset: MakeDataset, miniature_folder: Path
+    make_dataset: MakeDataset, random_model: Path
 ) -> None:
-    model, dataset, material = load(
-        make_dataset, miniature_folder, "batch = 2\nrank = 2\ncaption_dropout = 0.0"
-    )
+    model, dataset, material = load(make_dataset, random_model, "batch = 2\nrank = 2\ncaption_dropout = 0.0")
     plain = Trainer(model, material, dataset.file.train, precision="fp32")
     one = draw(material, 0, plain.settings, 1000)
 
