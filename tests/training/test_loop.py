@@ -264,7 +264,24 @@ def test_a_precision_that_is_asked_for_is_taken() -> None:
     cpu = torch.device("cpu")
     assert resolve_precision("fp32", cpu) == "fp32"
     assert resolve_precision("bf16", cpu) == "bf16"
-    assert resolve_precision("auto", cpu) in ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("place", "hardware", "expected"),
+    [("cpu", True, "bf16"), ("cpu", False, "fp32"), ("cuda", True, "bf16"), ("cuda", False, "fp32")],
+)
+def test_auto_takes_bf16_where_the_hardware_has_it(
+    monkeypatch: pytest.MonkeyPatch, place: str, hardware: bool, expected: str
+) -> None:
+    probes = {"cpu": (torch.cpu, "_is_amx_tile_supported"), "cuda": (torch.cuda, "is_bf16_supported")}
+    for kind, (module, probe) in probes.items():  # the other place's hardware says the opposite
+        monkeypatch.setattr(module, probe, lambda says=(hardware == (kind == place)): says, raising=False)
+    assert resolve_precision("auto", torch.device(place)) == expected
+
+
+def test_auto_is_fp32_where_torch_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    assert resolve_precision("auto", torch.device("cpu")) == "fp32"
 
 
 def test_the_noise_schedule_is_the_models(trainer: Trainer) -> None:
