@@ -58,10 +58,10 @@ def _named_lora(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     show_default=True,
     help="frames of each shot, at most 48",
 )
-@click.option("--strength", default=0.7, show_default=True, help="of figures likeness and steadiness")
+@click.option("--strength", default=0.5, show_default=True, help="of figures likeness and steadiness")
 @click.option("--model", default="mini", show_default=True)
 @click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--guidance", default=2.0, show_default=True)
+@click.option("--guidance", default=1.0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/quality"), show_default=True)
 def main(
     loras: Mapping[str, Path],

@@ -41,6 +41,7 @@ class Renderer:
     steps: int = 10
     guidance: float = 2.0
     seed: int = 7
+    until: float = 0.0  # share of the steps in which blending holds known latents, as in the sample presets
 
     def frames(self, shot: Shot, prompt: str, variant: Variant) -> UInt8Array:
         """The styled frames, uint8 RGB [T, H, W, 3]; what is there from an earlier run is not made again.
@@ -58,7 +59,7 @@ class Renderer:
             size=(shot.width, shot.height),
             control=(Control(kind="depth"), Control(kind="pose")) if variant.controls else (),
             lora=_loras(variant.lora),
-            temporal=Temporal(method=variant.method, noise=variant.noise),
+            temporal=Temporal(method=variant.method, noise=variant.noise, until=self.until),
         )
         result = render_shot(shot, preset, self.out / variant.folder)
         files = sorted((result.video.parent / "frames").glob("styled.*.png"))
