@@ -133,10 +133,12 @@ def test_a_reader_that_stops_early_leaves_no_process(tmp_path: Path) -> None:
     import psutil
 
     shot = open_shot(make_video(tmp_path / "clip.mp4", LOSSLESS))
+    before = set(psutil.Process().children())  # such as multiprocessing's tracker, from other tests
     frames = iterate_frames(shot, 1)
     next(frames)
+    assert len(set(psutil.Process().children()) - before) == 1
     frames.close()  # type: ignore[attr-defined]
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) - before == set()
 
 
 def test_broken_videos_are_one_line(tmp_path: Path) -> None:
