@@ -37,7 +37,7 @@ def lookdev(verbose: bool) -> None:
 
 @lookdev.command()
 @click.argument("dataset", type=FolderPath)
-@click.option("--out", type=FolderPath, help="Folder for the LoRA; default: what the dataset file says.")
+@click.option("--out", type=FolderPath, help="Folder for the LoRA; default: out/loras/<name>.")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps; default: the dataset file's.")
 def train(dataset: Path, out: Path | None, steps: int | None) -> None:
     """Train a LoRA on the images of DATASET.
