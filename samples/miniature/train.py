@@ -21,7 +21,7 @@ import click
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing.spawn as multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 from pipeline.models import load_model
 from samples.miniature import autoencoder, data, joint, model
@@ -186,12 +186,13 @@ def work(
         if trainer.seconds - last_save > 120.0:
             trainer.save(state / "joint.pt")
             last_save = trainer.seconds
-        if trainer.seconds - last_report > 60.0 * report_every:
+        if 0.0 < 60.0 * report_every < trainer.seconds - last_report:
             report(trainer, state)
             last_report = trainer.seconds
     if rank == 0:
         trainer.save(state / "joint.pt")
-        report(trainer, state)
+        if report_every > 0.0:
+            report(trainer, state)
 
 
 def _awaken(parts: model.Parts, latents: joint.LatentSet) -> None:
@@ -234,7 +235,7 @@ def report(trainer: joint.Trainer, state: Path) -> None:
 @click.option("--workers", default=2, show_default=True, help="Processes on a CPU; 1 on an accelerator.")
 @click.option("--batch", default=8, show_default=True, help="Images a worker takes per step.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
-@click.option("--report-every", default=8.0, show_default=True, help="Minutes between scores.")
+@click.option("--report-every", default=8.0, show_default=True, help="Minutes between scores; 0: none.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--export/--no-export", default=False, help="Write the averaged weights into the package at the end."
@@ -272,7 +273,7 @@ def main(
     (state / "rendezvous").unlink(missing_ok=True)
     arguments = (workers, state, minutes, batch, device, precision, report_every, seed)
     if workers > 1:
-        multiprocessing.spawn(work, args=arguments, nprocs=workers)  # type: ignore[no-untyped-call]
+        spawn(work, args=arguments, nprocs=workers)  # type: ignore[no-untyped-call]
     else:
         work(0, *arguments)
     if export:
