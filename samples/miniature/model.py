@@ -229,3 +229,6 @@ def _save_half(module: Any, folder: Path, dtype: torch.dtype) -> None:
     import copy
 
     copy.deepcopy(module).to(dtype).save_pretrained(folder, safe_serialization=True)
+    config = folder / "config.json"  # without the path of the machine it was made on
+    kept = {k: v for k, v in json.loads(config.read_text(encoding="utf-8")).items() if k != "_name_or_path"}
+    config.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
