@@ -208,7 +208,7 @@ def test_planning_loads_no_torch(shot: Shot, tmp_path: Path) -> None:
 )
 def test_presets_that_ship_fit_the_sample_shots(name: str, folder: Path) -> None:
     plan = make_plan(open_shot(folder.parent), load_preset(name))
-    assert (plan.width, plan.height, plan.executed_steps, plan.notes) == (128, 128, 4, ())
+    assert (plan.width, plan.height, plan.executed_steps, plan.notes) == (128, 128, 5, ())
 
 
 def test_the_video_preset_needs_the_pictures_only(shot: Shot) -> None:
