@@ -27,9 +27,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from samples.miniature.autoencoder import autocast
 from samples.miniature.data import Words
 from samples.miniature.model import CONTEXT_TOKENS, CONTROL_KINDS, NUM_TRAIN_TIMESTEPS, Parts
+from samples.miniature.optimizer import MatrixAdam
 from training import losses
 
-PEAK_RATE = 7e-4
+PEAK_RATE = 5e-4
 EMA_DECAY = 0.985  # per meeting of the workers
 MEET_EVERY = 8  # steps a worker takes alone before weights are averaged (local SGD, Stich 2019)
 FILM_SHARE, ENGINE_SHARE = 0.26, 0.04  # the rest is restyling
@@ -160,7 +161,7 @@ class Trainer:
 
     parts: Parts
     average: Parts
-    optimizer: torch.optim.Optimizer
+    optimizer: MatrixAdam
     step: int = 0
     seconds: float = 0.0
     samples: int = 0
@@ -174,20 +175,12 @@ class Trainer:
         average = copy.deepcopy(parts)
         for module in modules(average):
             module.eval().requires_grad_(False)
-        weights = [p for m in modules(parts) for p in m.parameters()]
-        decay = [p for p in weights if p.ndim > 1]
-        plain = [p for p in weights if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": 1e-2}, {"params": plain, "weight_decay": 0.0}],
-            lr=PEAK_RATE,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
-        return cls(parts, average, optimizer)
+        named = [(name, p) for module in modules(parts) for name, p in module.named_parameters()]
+        return cls(parts, average, MatrixAdam(named, lr=PEAK_RATE))
 
     @property
     def weights(self) -> list[torch.nn.Parameter]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+        return self.optimizer.weights
 
     def save(self, path: Path) -> None:
         state = {
@@ -206,8 +199,6 @@ class Trainer:
             for module, tensors in zip(modules(owner), state[name], strict=True):
                 module.load_state_dict(tensors)
         self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["fused"] = True
         self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
 
     def descend(
@@ -218,17 +209,14 @@ class Trainer:
         with autocast(batch.clean.device.type, precision):
             out = predict(self.parts, noisy, t, batch, kinds)
         loss = (weight * (out.float() - target).pow(2).mean(dim=(1, 2, 3))).mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        for p in self.weights:
+            p.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def advance(self, rate: float) -> None:
-        """Clip and step."""
-        weights = self.weights
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
+        """One step of the optimiser."""
+        self.optimizer.step(rate)
         self.step += 1
 
     def meet(self, world: int) -> None:
@@ -252,8 +240,8 @@ def modules(parts: Parts) -> list[Any]:
     return [parts.unet, parts.text_encoder, *(parts.controlnets[kind] for kind in CONTROL_KINDS)]
 
 
-def rate_at(share: float, step: int, *, warmup: int = 200, decay_from: float = 0.65) -> float:
-    """Warm-up, plateau, then a linear fall over the last part of the budget (`share` of it spent, in [0,
+def rate_at(share: float, step: int, *, warmup: int = 200, decay_from: float = 0.45) -> float:
+    """Warm-up, plateau, then a linear fall over the rest of the budget (`share` of it spent, in [0,
     1]).
     """
     fall = min(1.0, max(0.02, (1.0 - share) / (1.0 - decay_from)))
