@@ -4,6 +4,7 @@
     iris/images/0001.png   iris/images/0001.txt
     iris/depth/0001.png    iris/pose/0001.png       optional: control images
     iris/engine/0001.png                            the folder that `engine` names, if any
+    iris/masks/0001.png                             the folder that `masks` names, if any
 
 Everything is checked before a model is trained, and the first fault is told with the file's name.
 """
@@ -11,17 +12,23 @@ Everything is checked before a model is trained, and the first fault is told wit
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import DatasetError
-from pipeline.image import UInt8Array, read_image, resize
+from pipeline.image import UInt8Array, read_image
 from training.captions import lint, without_trigger
+from training.exposure import balanced_repeats
+from training.folders import caption_of, folder_beside, images_in, raise_first, read_beside, square
 from training.schema import Concept, DatasetFile
 
+log = logging.getLogger(__name__)
+
 BESIDE_THE_LORA = {"checkpoint_every", "sample_every", "samples"}  # settings that change none of its weights
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions"}  # weight is in the repeats already
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class Dataset:
 
     def digest(self) -> str:
         """sha256 over settings, captions and pixels: equal digests train equal LoRAs."""
-        settings = self.file.model_dump_json(by_alias=True, exclude={"train": BESIDE_THE_LORA})
+        unused: dict[str, Any] = {"train": BESIDE_THE_LORA, "concept": {"__all__": ABOUT_THE_IMAGES}}
+        settings = self.file.model_dump_json(by_alias=True, exclude=unused)
         state = hashlib.sha256(settings.encode())
         for example in self.examples:
             state.update(f"\0{example.path.name}\0{example.concept}\0{example.caption}\0".encode())
@@ -79,7 +87,8 @@ def load_dataset(path: Path, file: DatasetFile, *, size: int, control_kinds: Seq
     for index, concept in enumerate(file.concept):
         where = f"{path}:concept[{index + 1}]"
         examples += _read_concept(path.parent, concept, index, size=size, kinds=control_kinds, where=where)
-    return Dataset(path=path, file=file, examples=tuple(examples), size=size)
+    counts = [sum(example.concept == index for example in examples) for index in range(len(file.concept))]
+    return Dataset(path=path, file=_weighed(path, file, counts), examples=tuple(examples), size=size)
 
 
 def check_captions(dataset: Dataset, *, count_tokens: Callable[[str], int], max_tokens: int) -> None:
@@ -112,16 +121,33 @@ def check_captions(dataset: Dataset, *, count_tokens: Callable[[str], int], max_
     for number, prompt in enumerate(dataset.file.train.samples, start=1):
         if (found := count_tokens(prompt)) > max_tokens:
             faults.append(f"{dataset.path}:train.samples[{number}]: {found} {reads} the prompt")
-    _raise_first(faults)
+    raise_first(faults)
+
+
+def _weighed(path: Path, file: DatasetFile, counts: Sequence[int]) -> DatasetFile:
+    """The file with each concept's repeats worked out from its weight, unless it counts repeats itself."""
+    if not file.is_balanced:
+        return file
+    weights = [1.0 if concept.weight is None else concept.weight for concept in file.concept]
+    try:
+        repeats = balanced_repeats(weights, counts)
+    except DatasetError as error:
+        raise DatasetError(f"{path}:concept: {error}") from None
+    for concept, times, count in zip(file.concept, repeats, counts, strict=True):
+        log.info("'%s': %d images, each %d times an epoch", concept.trigger, count, times)
+    concepts = zip(file.concept, repeats, strict=True)
+    return file.model_copy(
+        update={"concept": tuple(each.model_copy(update={"repeats": times}) for each, times in concepts)}
+    )
 
 
 def _read_concept(
     root: Path, concept: Concept, index: int, *, size: int, kinds: Sequence[str], where: str
 ) -> list[Example]:
     folder = root / concept.images
-    images = _images_in(folder, where)
-    captions = {path: _caption_of(path, concept) for path in images}
-    _raise_first(
+    images = images_in(folder, where)
+    captions = {path: caption_of(path) for path in images}
+    raise_first(
         [
             f"{path.with_suffix('.txt')}: {fault}"
             for path, caption in captions.items()
@@ -129,7 +155,10 @@ def _read_concept(
         ]
     )
     used = _control_kinds(folder, concept, kinds, where)
-    renders = _engine_folder(root, concept, where)
+    renders = folder_beside(root, concept.engine, "engine", where, advice="the engine's render of each image")
+    masks = folder_beside(root, concept.masks, "masks", where, advice="the mask of each image")
+    if masks is not None:
+        log.warning("%s.masks: training does not weigh the loss by masks yet; the audit reads them", where)
     examples = []
     for path in images:
         whole = read_image(path, error=DatasetError)
@@ -139,7 +168,7 @@ def _read_concept(
                 f"{path}: {width}x{height} pixels, the model trains at {size}x{size}; use a larger image"
             )
         controls = {
-            kind: _read_beside(
+            kind: read_beside(
                 folder.parent / kind,
                 path,
                 whole,
@@ -151,49 +180,12 @@ def _read_concept(
         engine = None
         if renders is not None:
             advice = f"{path.name} needs the engine's render of it, or take engine out of {where}"
-            engine = _read_beside(renders, path, whole, size=size, advice=advice)
-        examples.append(Example(path, _square(whole, size), captions[path], index, controls, engine))
+            engine = read_beside(renders, path, whole, size=size, advice=advice)
+        if masks is not None:
+            advice = f"{path.name} needs its mask, or take masks out of {where}"
+            read_beside(masks, path, whole, size=size, advice=advice)
+        examples.append(Example(path, square(whole, size), captions[path], index, controls, engine))
     return examples
-
-
-def _images_in(folder: Path, where: str) -> list[Path]:
-    if not folder.is_dir():
-        raise DatasetError(f"{where}.images: no folder {folder}; put the training images there")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    texts = {path.stem: path for path in files if path.suffix.lower() == ".txt"}
-    if not images:
-        expected = ", ".join(IMAGE_SUFFIXES)
-        raise DatasetError(f"{where}.images: no images in {folder}; expected files ending in {expected}")
-    stems: dict[str, Path] = {}
-    for path in images:
-        if path.stem in stems:
-            raise DatasetError(
-                f"{path}: {stems[path.stem].name} has the same stem, so they share a caption; rename one"
-            )
-        stems[path.stem] = path
-    _raise_first(
-        [f"{path}: no caption; write {path.stem}.txt beside it" for path in images if path.stem not in texts]
-    )
-    _raise_first(
-        [
-            f"{path}: a caption without an image; add it or delete it"
-            for stem, path in texts.items()
-            if stem not in stems
-        ]
-    )
-    return images
-
-
-def _caption_of(image: Path, concept: Concept) -> str:
-    path = image.with_suffix(".txt")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"{path}: cannot be read as UTF-8 text ({error}); save the caption again"
-        ) from None
-    return " ".join(text.split())
 
 
 def _control_kinds(folder: Path, concept: Concept, kinds: Sequence[str], where: str) -> tuple[str, ...]:
@@ -209,41 +201,3 @@ def _control_kinds(folder: Path, concept: Concept, kinds: Sequence[str], where: 
                 f"{where}.controls: no folder {folder.parent / kind}; add it or take '{kind}' out of controls"
             )
     return concept.controls
-
-
-def _engine_folder(root: Path, concept: Concept, where: str) -> Path | None:
-    if concept.engine is None:
-        return None
-    folder = root / concept.engine
-    if not folder.is_dir():
-        raise DatasetError(
-            f"{where}.engine: no folder {folder}; put the engine's render of each image there, or drop engine"
-        )
-    return folder
-
-
-def _read_beside(folder: Path, image: Path, whole: UInt8Array, *, size: int, advice: str) -> UInt8Array:
-    """The picture of the same stem and size in another folder, cut alike; `advice`: if there is none."""
-    path = folder / f"{image.stem}.png"
-    if not path.is_file():
-        raise DatasetError(f"{path}: missing; {advice}")
-    picture = read_image(path, error=DatasetError)
-    if picture.shape != whole.shape:
-        found, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (picture, whole))
-        raise DatasetError(f"{path}: {found} pixels, but {image.name} has {wanted}; make it the same size")
-    return _square(picture, size)
-
-
-def _square(image: UInt8Array, size: int) -> UInt8Array:
-    """The centred square of an image, area-averaged down to `size`; never enlarged."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square: UInt8Array = resize(image[top : top + side, left : left + side], height=size, width=size)
-    return square
-
-
-def _raise_first(faults: list[str]) -> None:
-    if faults:
-        more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
-        raise DatasetError(faults[0] + more)

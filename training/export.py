@@ -61,6 +61,11 @@ def metadata(model: Model, dataset: Dataset) -> dict[str, str]:
         "ss_clip_skip": "None",
         "modelspec.usage_hint": _usage(dataset),
     }
+    if train.conv_rank > 0:
+        conv_alpha = train.alpha / train.rank * train.conv_rank
+        extra["ss_network_args"] = json.dumps(
+            {"conv_dim": str(train.conv_rank), "conv_alpha": str(conv_alpha)}
+        )
     return lora_metadata(
         model.family,
         name=dataset.file.name,

@@ -135,6 +135,7 @@ class Trainer:
             model,
             rank=settings.rank,
             alpha=settings.alpha,
+            conv_rank=settings.conv_rank,
             text_encoder=settings.text_lr > 0,
             seed=settings.seed,
         )

@@ -12,6 +12,8 @@ variable = ["room", "light"]       # what captions do say
 
 [train]
 steps = 250
+
+All keys: docs/datasets.md.
 """
 
 from __future__ import annotations
@@ -21,13 +23,18 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import DatasetError
 
 ConceptKind = Literal["character", "place", "style", "object"]
+View = Literal["front", "three-quarter", "profile left", "profile right", "back"]
+"""How a subject is seen; "profile left" looks towards the picture's left edge."""
 Precision = Literal["auto", "fp32", "bf16"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name and A1111's alias
+
+
+ALL_VIEWS: tuple[View, ...] = get_args(View)
 
 
 class _Strict(BaseModel):
@@ -49,12 +56,29 @@ class Concept(_Strict):
 
     `train.engine_probability` of the steps then train the way from that render to the image. Absent: none do.
     """
+    masks: str | None = Field(default=None, min_length=1)
+    """Folder, relative to the dataset file: `<stem>.png` of the same size, white where the subject is."""
     repeats: int = Field(default=1, ge=1, le=100)
-    """How often an epoch shows each image: the concept's weight."""
+    """How often an epoch shows each image. Left out everywhere: worked out from `weight` and the counts."""
+    weight: float | None = Field(default=None, gt=0, le=100)
+    """Share of all exposures against the other concepts', whatever the number of images; 1 if absent."""
     controls: tuple[str, ...] | None = Field(default=None, strict=False)
     """Control kinds to train with; absent: every one whose folder stands beside the images."""
+    views: tuple[View, ...] | None = Field(default=None, strict=False)
+    """Views that the images must cover; absent: all for a character or object, none for a place or style."""
     invariant: tuple[str, ...] = Field(default=(), strict=False)
+    """What belongs to the concept: the trigger carries it, so no caption says it."""
     variable: tuple[str, ...] = Field(default=(), strict=False)
+    """What changes from image to image: captions say it."""
+    exceptions: tuple[str, ...] = Field(default=(), strict=False)
+    """Phrases that captions may say although they contradict an invariant: such images are meant."""
+
+    @property
+    def wanted_views(self) -> tuple[View, ...]:
+        """The views that the images must cover."""
+        if self.views is not None:
+            return self.views
+        return ALL_VIEWS if self.kind in ("character", "object") else ()
 
 
 class TrainSettings(_Strict):
@@ -62,6 +86,8 @@ class TrainSettings(_Strict):
 
     rank: int = Field(default=16, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
+    conv_rank: int = Field(default=0, ge=0, le=256)
+    """Rank for the UNet's convolutions, alpha in the same ratio (LoCon's conv_dim); 0: attention only."""
     lr: float = Field(default=1e-3, gt=0, le=1.0)
     text_lr: float = Field(default=0.0, ge=0, le=1.0)
     steps: int = Field(default=250, ge=1)
@@ -92,6 +118,26 @@ class DatasetFile(_Strict):
     name: str = Field(pattern=NAME_PATTERN)
     concept: tuple[Concept, ...] = Field(min_length=1, strict=False)
     train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _one_way_to_weigh(self) -> DatasetFile:
+        weighed = [each.trigger for each in self.concept if each.weight is not None]
+        repeated = [each.trigger for each in self.concept if "repeats" in each.model_fields_set]
+        if weighed and repeated:
+            raise ValueError(
+                f"'{weighed[0]}' has a weight and '{repeated[0]}' has repeats; "
+                "use weight alone (repeats are worked out from it) or repeats alone"
+            )
+        triggers = [each.trigger.lower() for each in self.concept]
+        for trigger in triggers:
+            if triggers.count(trigger) > 1:
+                raise ValueError(f"two concepts share the trigger '{trigger}'; give each its own")
+        return self
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether exposure follows the weights; false where the file counts repeats itself."""
+        return not any("repeats" in each.model_fields_set for each in self.concept)
 
 
 def read_dataset_file(path: Path) -> DatasetFile:
@@ -129,6 +175,8 @@ def _one_line(path: Path, error: ValidationError) -> str:
         return f"{where}: unknown key '{key}'; {_suggestion(key, fault['loc'])}{more}"
     if fault["type"] == "missing":
         return f"{where}: missing; add {key} = ...{more}"
+    if fault["type"] == "value_error":
+        return f"{where.rstrip(':')}: {fault['msg'].removeprefix('Value error, ')}{more}"
     found = repr(fault["input"])
     found = found if len(found) <= 60 else found[:57] + "..."
     reason = fault["msg"][:1].lower() + fault["msg"][1:]

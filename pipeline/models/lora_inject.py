@@ -1,18 +1,23 @@
 """Trainable LoRA layers through peft, read and written under kohya's names.
 
 Which layers: kohya's default, every Linear and 1x1 conv inside a Transformer2DModel of the UNet, and the
-attention and MLP Linears of the text encoder.
+attention and MLP Linears of the text encoder. With a rank for convolutions (LoCon; kohya's `conv_dim`) also
+every Linear and convolution of the UNet's residual, down- and upsampling blocks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -33,8 +38,13 @@ class LoraModules:
     text_parameters: list[nn.Parameter]
 
 
-def inject_lora(model: Model, *, rank: int, alpha: float, text_encoder: bool, seed: int) -> LoraModules:
+def inject_lora(
+    model: Model, *, rank: int, alpha: float, text_encoder: bool, seed: int, conv_rank: int = 0
+) -> LoraModules:
     """Wrap the target layers so that only LoRA weights train; the model computes the same until they change.
+
+    `conv_rank` is the rank of kernels larger than 1x1, their alpha in the same ratio; 0 leaves all layers
+    outside the transformers alone.
 
     `down` starts random from `seed` (Kaiming uniform), `up` starts at zero; the global random state is
     untouched. LoRA weights are float32 whatever the model's dtype. The text encoder is wrapped only if
@@ -45,7 +55,9 @@ def inject_lora(model: Model, *, rank: int, alpha: float, text_encoder: bool, se
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        _wrap(model.unet, unet_targets(model.unet), rank, alpha)
+        targets = unet_targets(model.unet, conv=conv_rank > 0)
+        ranks = {path: conv_rank for path in targets if _is_kernel(model.unet.get_submodule(path))}
+        _wrap(model.unet, targets, rank, alpha, other_ranks=ranks)
         if text_encoder:
             _wrap(model.text_encoder, text_targets(model.text_encoder), rank, alpha)
     parameters: dict[bool, list[nn.Parameter]] = {False: [], True: []}
@@ -103,17 +115,26 @@ def lora_disabled(model: Model) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def unet_targets(unet: nn.Module) -> list[str]:
-    """Paths of every Linear and 1x1 conv inside a Transformer2DModel (192 in SD 1.5, as kohya trains)."""
+def unet_targets(unet: nn.Module, *, conv: bool = False) -> list[str]:
+    """Paths of every Linear and 1x1 conv inside a Transformer2DModel (192 in SD 1.5, as kohya trains); with
+    `conv` also every Linear and convolution of the residual, down- and upsampling blocks, as its LoCon does.
+    """
+    convolutional: tuple[type[nn.Module], ...] = (ResnetBlock2D, Downsample2D, Upsample2D) if conv else ()
     targets = []
     for root, block in unet.named_modules():
-        if not isinstance(block, Transformer2DModel):
+        if not isinstance(block, (Transformer2DModel, *convolutional)):
             continue
         for path, layer in block.named_modules():
-            pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
-            if isinstance(layer, nn.Linear) or pointwise:
+            if isinstance(layer, nn.Linear) or (
+                isinstance(layer, nn.Conv2d) and (isinstance(block, convolutional) or not _is_kernel(layer))
+            ):
                 targets.append(f"{root}.{path}")
     return targets
+
+
+def _is_kernel(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution that sees more than one pixel."""
+    return isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1)
 
 
 def text_targets(text_encoder: nn.Module) -> list[str]:
@@ -125,9 +146,20 @@ def text_targets(text_encoder: nn.Module) -> list[str]:
     ]
 
 
-def _wrap(module: nn.Module, targets: list[str], rank: int, alpha: float) -> None:
+def _wrap(
+    module: nn.Module,
+    targets: list[str],
+    rank: int,
+    alpha: float,
+    *,
+    other_ranks: Mapping[str, int] | None = None,
+) -> None:
     # target paths are whole; peft also matches ends of paths, which whole ones cannot be of each other
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights=True)
+    ranks = {f"^{re.escape(path)}$": r for path, r in (other_ranks or {}).items()}
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights=True,
+        rank_pattern=ranks, alpha_pattern={path: alpha / rank * r for path, r in ranks.items()},
+    )  # fmt: skip
     inject_adapter_in_model(config, module, adapter_name=ADAPTER)
 
 

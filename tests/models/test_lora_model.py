@@ -46,10 +46,12 @@ def make_lora(
     """A model with injected random LoRA weights, and the file exported from it."""
 
     def make(
-        seed: int, *, rank: int = 4, alpha: float = 2.0, text_encoder: bool = True
+        seed: int, *, rank: int = 4, alpha: float = 2.0, text_encoder: bool = True, conv_rank: int = 0
     ) -> tuple[Model, Path]:
         model = load_model(random_model, controls=())
-        lora = inject_lora(model, rank=rank, alpha=alpha, text_encoder=text_encoder, seed=seed)
+        lora = inject_lora(
+            model, rank=rank, alpha=alpha, text_encoder=text_encoder, seed=seed, conv_rank=conv_rank
+        )
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for weight in (*lora.unet_parameters, *lora.text_parameters):
@@ -110,10 +112,23 @@ def test_targets_are_kohyas_264_of_stable_diffusion() -> None:
         assert name in names
 
 
+def test_conv_targets_are_all_of_the_unet_but_its_ends() -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768)
+    ends = ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2")
+    layers = {p for p, layer in unet.named_modules() if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)}
+    targets = unet_targets(unet, conv=True)
+    assert len(targets) == len(set(targets))
+    assert set(targets) == layers - set(ends)
+
+
+@pytest.mark.parametrize("conv_rank", [0, 3])
 def test_exported_file_gives_what_was_trained(
-    base: Model, make_lora: Callable[..., tuple[Model, Path]]
+    base: Model, make_lora: Callable[..., tuple[Model, Path]], conv_rank: int
 ) -> None:
-    trained, path = make_lora(1)
+    trained, path = make_lora(1, conv_rank=conv_rank)
+    kernels = [pair for pair in read_lora(path).pairs.values() if pair.down.shape[-2:] == (3, 3)]
+    assert {(pair.rank, pair.alpha) for pair in kernels} == ({(3, 1.5)} if conv_rank else set())
     plain = predict(base)
     apply_loras(base, [LoraUse(path)])
     merged = predict(base)
