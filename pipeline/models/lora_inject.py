@@ -122,11 +122,12 @@ def unet_targets(unet: nn.Module, *, conv: bool = False) -> list[str]:
     convolutional: tuple[type[nn.Module], ...] = (ResnetBlock2D, Downsample2D, Upsample2D) if conv else ()
     targets = []
     for root, block in unet.named_modules():
-        if not isinstance(block, (Transformer2DModel, *convolutional)):
+        is_conv = isinstance(block, convolutional)
+        if not is_conv and not isinstance(block, Transformer2DModel):
             continue
         for path, layer in block.named_modules():
             if isinstance(layer, nn.Linear) or (
-                isinstance(layer, nn.Conv2d) and (isinstance(block, convolutional) or not _is_kernel(layer))
+                isinstance(layer, nn.Conv2d) and (is_conv or not _is_kernel(layer))
             ):
                 targets.append(f"{root}.{path}")
     return targets
