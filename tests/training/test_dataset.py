@@ -200,6 +200,15 @@ def shrink(kind: str) -> Callable[[Path], object]:
         (setting('controls = ["pose"]\n'), r"concept\[1\]\.controls: no folder .*pose; add it"),
         (setting('controls = ["edges"]\n'), r"the model has no 'edges' control; it has: depth, pose"),
         (lambda f: (f / "images/0002.jpg").write_bytes(b""), r"0002\.png: 0002\.jpg has the same stem"),
+        (
+            lambda f: (f / "images/0002.caption").write_text("irisbot"),
+            r"0002\.caption: captions ending in \.caption are not read; rename it to 0002\.txt",
+        ),
+        (setting('masks = "masks"\n'), r"concept\[1\]\.masks: no folder .*masks; put the mask of each"),
+        (
+            lambda f: ((f / "masks").mkdir(), setting('masks = "masks"\n')(f)),
+            r"masks/0001\.png: missing; 0001\.png needs its mask, or take masks out of",
+        ),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_file(
@@ -247,3 +256,32 @@ def test_sample_prompts_longer_than_the_context_are_refused(folder: Path) -> Non
     expected = r"dataset\.toml:train\.samples\[2\]: 5 tokens, the text encoder reads 4; shorten the prompt"
     with pytest.raises(DatasetError, match=expected):
         check(folder, '[train]\nsamples = ["irisbot", "irisbot stands in a hall"]\n')
+
+
+def test_keys_about_the_images_alone_make_no_other_training(folder: Path) -> None:
+    before = load(folder).digest()
+    more = 'views = ["front"]\nexceptions = ["long hair"]\nweight = 3.0\n'
+    (folder / "dataset.toml").write_text(TOML + more, encoding="utf-8")
+    assert load(folder).digest() == before  # one concept: any weight is all of it
+
+
+def test_masks_are_read_and_said_to_be_unused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(folder / "depth", folder / "masks")
+    (folder / "dataset.toml").write_text(TOML + 'masks = "masks"\n', encoding="utf-8")
+    load(folder)
+    assert "masks: training does not weigh the loss by masks yet" in caplog.text
+
+
+def test_concepts_get_equal_exposure_whatever_their_folders(folder: Path) -> None:
+    """Three images against one: the one is shown three times, unless weights or repeats say otherwise."""
+    (folder / "hall").mkdir()
+    shutil.copy(folder / "images/0001.png", folder / "hall/0001.png")
+    (folder / "hall/0001.txt").write_text("vaulthall")
+    hall = '[[concept]]\ntrigger = "vaulthall"\nclass = "hall"\nkind = "place"\nimages = "hall"\n'
+    for first, second, expected in (
+        ("", "", (1, 3)),
+        ("weight = 2.0\n", "", (2, 3)),
+        ("", "repeats = 2\n", (1, 2)),
+    ):
+        (folder / "dataset.toml").write_text(TOML + first + hall + second, encoding="utf-8")
+        assert tuple(concept.repeats for concept in load(folder, kinds=()).file.concept) == expected
