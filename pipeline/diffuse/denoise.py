@@ -62,12 +62,12 @@ def denoise(
         return clean
     noise = _noise(clean, seeds)  # [B, C, h, w]
     guide = _Guide.prepare(model, controls, settings, batch=len(frames))
-    anchor = None if known is None else _Anchor.prepare(model, known, noise)
     latents: torch.Tensor
     if settings.strength == 1.0:
         latents = noise * scheduler.init_noise_sigma
     else:
         latents = _add_noise(scheduler, clean, noise, timesteps[0])
+    anchor = None if known is None else _Anchor.prepare(model, known, scheduler, latents, timesteps[0])
     for i, t in enumerate(timesteps):
         if anchor is not None and i / len(timesteps) < anchor.until:
             latents = anchor.pull(scheduler, latents, t)
@@ -186,20 +186,32 @@ def _control_image(
 
 @dataclass(frozen=True)
 class _Anchor:
-    """Known pixels as latents, with the frames' own noise, so that the two sides of the mask's edge fit."""
+    """Known pixels as latents on the way from where denoising starts to them.
+
+    That way is the one a deterministic sampler takes when the model predicts the known pixels at every step:
+    the noise that turns them into the starting latents stays the same and only shrinks. Plain noise instead
+    would show the model a frame that starts afresh from the known pixels, to be styled once more.
+    """
 
     clean: torch.Tensor  # [B, C, h, w]
     mask: torch.Tensor  # [B, 1, h, w]
-    noise: torch.Tensor  # [B, C, h, w]
+    noise: torch.Tensor  # [B, C, h, w] what leads from `clean` to the start
     until: float
 
     @classmethod
-    def prepare(cls, model: Model, known: KnownPixels, noise: torch.Tensor) -> _Anchor:
-        mask = torch.from_numpy(np.ascontiguousarray(known.mask, np.float32)).to(noise.device)[:, None]
-        small = F.interpolate(mask, size=noise.shape[-2:], mode="area")  # [B, 1, h, w]
-        return cls(clean=encode_images(model, known.pixels), mask=small, noise=noise, until=known.until)
+    def prepare(
+        cls, model: Model, known: KnownPixels, scheduler: Any, start: torch.Tensor, first: torch.Tensor
+    ) -> _Anchor:
+        """`start` [B, C, h, w]: the latents at timestep `first`."""
+        mask = torch.from_numpy(np.ascontiguousarray(known.mask, np.float32)).to(start.device)[:, None]
+        small = F.interpolate(mask, size=start.shape[-2:], mode="area")  # [B, 1, h, w]
+        clean = encode_images(model, known.pixels)
+        nothing = torch.zeros_like(clean)
+        signal = _add_noise(scheduler, clean, nothing, first)
+        sigma = _add_noise(scheduler, nothing, torch.ones_like(clean), first)
+        return cls(clean=clean, mask=small, noise=(start - signal) / sigma, until=known.until)
 
     def pull(self, scheduler: Any, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Latents at step t, replaced under the mask by the known ones noised to the same level."""
+        """Latents at step t, under the mask those on the known pixels' way."""
         target = _add_noise(scheduler, self.clean, self.noise, t)
         return torch.lerp(latents, target, self.mask)

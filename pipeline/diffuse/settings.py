@@ -74,8 +74,9 @@ class KnownPixels:
     """Pixels that the result should agree with, such as the previous styled frame carried along the motion.
 
     `pixels` uint8 RGB [B, H, W, 3]; `mask` float32 [B, H, W] in [0, 1], 1 = known. Before each executed step
-    i of n with i / n < `until`, the latents under the mask are replaced by those of `pixels`, noised to that
-    step's level.
+    i of n with i / n < `until`, the latents under the mask are replaced by those that the sampler would hold
+    there had the model predicted `pixels` from the start. The first step is the start itself: it changes
+    nothing.
     """
 
     pixels: npt.NDArray[np.uint8]
