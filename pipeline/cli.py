@@ -50,6 +50,19 @@ def train(dataset: Path, out: Path | None, steps: int | None) -> None:
     click.echo(f"{result.samples}: sample images")
 
 
+@lookdev.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def dataset(arguments: Sequence[str]) -> None:
+    """Check, audit and import training images.
+
+    `lookdev dataset --help` lists its commands.
+    """
+    group = importlib.import_module("training.commands").dataset
+    group.main(args=list(arguments), prog_name="lookdev dataset", standalone_mode=False)
+
+
 @lookdev.command()
 @click.argument("shot", type=FolderPath)
 @click.option(

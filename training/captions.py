@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 def names(caption: str, phrase: str) -> bool:
     """Whether `phrase` stands in `caption` as whole words, in any case, with any white space between them."""
     return bool(phrase.strip()) and bool(
-        re.search(rf"(?<!\w){_pattern(phrase)}(?!\w)", caption, re.IGNORECASE)
+        re.search(rf"(?<!\w){phrase_pattern(phrase)}(?!\w)", caption, re.IGNORECASE)
     )
 
 
@@ -52,7 +52,7 @@ def without_trigger(caption: str, *, trigger: str, class_word: str) -> str:
     others = [part for part in parts if part.strip().lower() != trigger.lower()]
     if len(others) < len(parts) and names(",".join(others), class_word):
         caption = ",".join(others).strip()
-    phrase, class_phrase = _pattern(trigger), _pattern(class_word)
+    phrase, class_phrase = phrase_pattern(trigger), phrase_pattern(class_word)
     text = re.sub(rf"(?<!\w){phrase}\s+(?={class_phrase}(?!\w))", "", caption, flags=re.IGNORECASE)
     return re.sub(rf"(?<!\w){phrase}(?!\w)", lambda _: class_word, text, flags=re.IGNORECASE)
 
@@ -63,5 +63,6 @@ def tag_frequency(captions: Iterable[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _pattern(phrase: str) -> str:
+def phrase_pattern(phrase: str) -> str:
+    """A regular expression of the phrase's words with any white space between them."""
     return r"\s+".join(re.escape(word) for word in phrase.split())

@@ -1,0 +1,77 @@
+"""`lookdev dataset`: look after the images and captions that a training starts from.
+
+The `lookdev` command finds this group by name when it runs (pipeline/cli.py). No command here loads torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from pipeline.errors import DatasetError, ModelError
+from training.curate.findings import Finding, has_errors
+from training.schema import read_dataset_file
+
+EXIT_FAULTY = 2  # bad input: the dataset has errors
+FilePath = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def dataset() -> None:
+    """Look after training images: check captions, see what is covered, bring in kohya's folders."""
+
+
+@dataset.command()
+@click.argument("dataset_file", type=FilePath)
+@click.option("--fix", is_flag=True, help="Show what words alone can mend, as a diff, and ask to write it.")
+@click.option("--yes", is_flag=True, help="With --fix: write without asking.")
+def lint(dataset_file: Path, fix: bool, yes: bool) -> None:
+    """Check the captions of DATASET_FILE.
+
+    Errors spoil a training (exit code 2), warnings should be looked at.
+    """
+    from training.curate.fix import apply, propose
+    from training.curate.lint import lint_dataset
+    from training.curate.scan import scan
+    from training.curate.tokens import load_tokens
+
+    file = read_dataset_file(dataset_file)
+    try:
+        tokens = load_tokens(dataset_file, file)
+    except ModelError as error:
+        click.echo(f"note: tokens are not counted: {error}", err=True)
+        tokens = None
+    if fix:
+        changes = propose(scan(dataset_file, file))
+        click.echo("".join(change.diff() for change in changes), nl=False)
+        if changes and _agreed(f"Write {len(changes)} captions?", yes):
+            apply(changes)
+            click.echo(f"{len(changes)} captions written")
+        elif not changes:
+            click.echo("nothing that words alone can mend")
+    _report(dataset_file, lint_dataset(dataset_file, file, tokens=tokens))
+
+
+def _agreed(question: str, yes: bool) -> bool:
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise DatasetError(
+            "--fix: nothing was written, nobody can be asked here; add --yes to write the diff"
+        )
+    return click.confirm(question)
+
+
+def _report(path: Path, findings: Iterable[Finding]) -> None:
+    """Print findings, a line each, and their number; exit code 2 if there is an error among them."""
+    findings = list(findings)
+    for finding in findings:
+        click.secho(finding.level, fg="red" if finding.level == "error" else "yellow", nl=False)
+        click.echo(f" {finding}")
+    errors = sum(finding.level == "error" for finding in findings)
+    click.echo(f"{path}: {errors} errors, {len(findings) - errors} warnings")
+    if has_errors(findings):
+        raise SystemExit(EXIT_FAULTY)
