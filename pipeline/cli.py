@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli_preset import preset
 from pipeline.errors import UserError
 
 FolderPath = click.Path(path_type=Path)
@@ -157,6 +158,9 @@ def doctor() -> None:
     if missing:
         click.secho(f"error: missing: {', '.join(missing)}", fg="red", err=True)
         raise SystemExit(EXIT_FAILED)
+
+
+lookdev.add_command(preset)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -101,7 +101,7 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
     _check_motion(shot, preset)
     loras = _loras(preset, family)
     width, height, notes = _size(shot, preset, family)
-    prompt = fill(preset.prompt, preset.vars, where=f"{preset.source}:prompt")
+    prompt = fill(preset.prompt, preset.vars, where=preset.where("prompt"))
     prompts = (prompt,) * shot.num_frames
     draft = Plan(
         shot=shot.name,
@@ -112,7 +112,7 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
         width=width,
         height=height,
         prompts=prompts,
-        negative=fill(preset.negative, preset.vars, where=f"{preset.source}:negative"),
+        negative=fill(preset.negative, preset.vars, where=preset.where("negative")),
         strength=preset.strength,
         steps=preset.steps,
         executed_steps=_executed_steps(preset),
@@ -132,6 +132,18 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
         digest="",
     )
     return _with_digests(draft, shot, model_folder)
+
+
+def check_preset(preset: Preset) -> tuple[str, ...]:
+    """What can be checked without a shot: the model, the kinds of control, the LoRA files, the numbers.
+
+    Returns notes as a plan has them. Raises PresetError or ModelError as `make_plan` does.
+    """
+    family, _ = _model(preset)
+    _check_kinds(preset, family)
+    _loras(preset, family)
+    _executed_steps(preset)
+    return ()
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
@@ -155,21 +167,19 @@ def input_files(shot: Shot, plan: Plan) -> list[Path]:
 
 
 def _model(preset: Preset) -> tuple[Family, Path]:
-    """A family's name, or a folder relative to the preset file."""
+    """A family's name, or a folder relative to the preset file that names it."""
     try:
-        folder = (preset.source.parent / Path(preset.model).expanduser()).resolve()
+        folder = (preset.folder_of("model") / Path(preset.model).expanduser()).resolve()
         return find_model(folder if preset.model not in FAMILIES and folder.is_dir() else preset.model)
     except (ModelError, RuntimeError) as error:  # RuntimeError: ~name of nobody here
-        raise PresetError(f"{preset.source}:model: {error}") from None
+        raise PresetError(f"{preset.where('model')}: {error}") from None
 
 
 def _controls(shot: Shot, preset: Preset, family: Family) -> tuple[PlannedControl, ...]:
+    _check_kinds(preset, family)
     planned = []
     for index, control in enumerate(preset.control):
-        where = f"{preset.source}:control[{index}].kind"
-        if control.kind not in family.control_kinds:
-            known = ", ".join(family.control_kinds)
-            raise PresetError(f"{where}: found '{control.kind}'; model '{family.name}' has controls: {known}")
+        where = preset.where("control", index, "kind")
         pass_name = CONTROL_PASS[control.kind]
         if pass_name not in shot.passes:
             raise ShotError(
@@ -182,10 +192,17 @@ def _controls(shot: Shot, preset: Preset, family: Family) -> tuple[PlannedContro
     return tuple(planned)
 
 
+def _check_kinds(preset: Preset, family: Family) -> None:
+    for index, control in enumerate(preset.control):
+        if control.kind not in family.control_kinds:
+            where, known = preset.where("control", index, "kind"), ", ".join(family.control_kinds)
+            raise PresetError(f"{where}: found '{control.kind}'; model '{family.name}' has controls: {known}")
+
+
 def _check_motion(shot: Shot, preset: Preset) -> None:
     if preset.temporal.method != "blend":
         return
-    where = f"which method 'blend' needs ({preset.source}:temporal.method)"
+    where = f"which method 'blend' needs ({preset.where('temporal', 'method')})"
     if "motion" not in shot.passes:
         raise ShotError(f'{shot.root}: has no motion pass, {where}; add motion/ or set method = "frame"')
     if not VISIBILITY_PASSES & shot.passes.keys():
@@ -198,7 +215,7 @@ def _check_motion(shot: Shot, preset: Preset) -> None:
 def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
     planned = []
     for index, lora in enumerate(preset.lora):
-        where = f"{preset.source}:lora[{index}].path"
+        where = preset.where("lora", index, "path")
         if not lora.path.is_file():
             raise PresetError(
                 f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
@@ -254,7 +271,7 @@ def _executed_steps(preset: Preset) -> int:
     executed = min(int(preset.steps * preset.strength), preset.steps)
     if executed == 0 and preset.strength > 0:
         raise PresetError(
-            f"{preset.source}:strength: {preset.strength} of {preset.steps} steps is less than one step; "
+            f"{preset.where('strength')}: {preset.strength} of {preset.steps} steps is less than one step; "
             "raise strength or steps"
         )
     return executed

@@ -22,7 +22,7 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[] 0"
-    for command in ("train", "render", "batch", "demo", "doctor"):
+    for command in ("train", "render", "batch", "demo", "doctor", "preset"):
         assert command in done.stdout
 
 

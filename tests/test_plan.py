@@ -120,7 +120,7 @@ def test_passes_that_are_not_asked_for_may_miss(shot: Shot, tmp_path: Path) -> N
             "control[0].kind: found 'canny'; model 'mini' has controls",
         ),
         ('[[lora]]\npath = "no.safetensors"', "seed=1", "lora[0].path: found no file"),
-        ("", "model=mnii", "preset.toml:model: "),
+        ("", "model=mnii", "--set model: "),
         ("", "strength=0.1", "less than one step"),
     ],
 )

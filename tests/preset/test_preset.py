@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import PresetError
 from pipeline.preset import DEFAULT_PRESET, fill, find_preset, load_preset
-from pipeline.preset.read import PRESETS_FOLDER
+from pipeline.preset.chain import PRESETS_FOLDER
 
 FULL = """
 model = "mini"

@@ -1,0 +1,191 @@
+"""A preset file and those it extends, merged into one table; --set puts values on top.
+
+`extends = "film.toml"` takes everything from that file first (a path beside this file, or the bare name of a
+preset that ships). Tables merge key by key. A list (control, lora, beat) replaces the one below, unless
+`append = ["lora"]` names it: then its entries come after those below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PresetError
+from pipeline.preset.origin import Location, Origin, Origins
+
+# The repository's presets/ beside the `pipeline` package.
+PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "presets"
+LISTS = ("control", "lora", "beat")  # what `append` may name
+FILE_KEYS = ("extends", "append")  # about the file, not about the look
+
+
+def find_preset(name_or_path: str | Path) -> Path:
+    """The file of a preset given by its path, or by the bare name of one that ships (`mini_blend`).
+
+    Raises PresetError when there is neither, with the close match.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in sorted(PRESETS_FOLDER.glob("*.toml"))}
+    if path.name == str(name_or_path) and path.name in shipped:
+        return shipped[path.name]
+    if path.is_dir():
+        raise PresetError(f"{path}: is a folder; expected a preset file such as {path / 'preset.toml'}")
+    hint = did_you_mean(path.stem, list(shipped)) or f"; presets that ship: {', '.join(shipped) or 'none'}"
+    raise PresetError(f"{name_or_path}: no such preset file{hint}")
+
+
+def read_chain(path: Path) -> tuple[dict[str, Any], Origins, tuple[Path, ...]]:
+    """The merged table of a file and of all it extends, where each key came from, and the files, base first.
+
+    LoRA paths come back absolute, each from its own file's folder. Raises PresetError for a file that cannot
+    be read and for a chain that comes back to itself.
+    """
+    files = [path]
+    tables = [_parse(path)]
+    while "extends" in tables[-1]:
+        base = _base(files[-1], tables[-1].pop("extends"))
+        if base.resolve() in [file.resolve() for file in files]:
+            round_trip = " -> ".join(str(file) for file in (*files, base))
+            raise PresetError(f"{files[-1]}:extends: comes back to itself ({round_trip}); take one out")
+        files.append(base)
+        tables.append(_parse(base))
+    if "append" in tables[-1]:
+        raise PresetError(f"{files[-1]}:append: there is nothing to append to without `extends`; take it out")
+    merged: dict[str, Any] = {}
+    origins = Origins(path)
+    for file, table in zip(reversed(files), reversed(tables), strict=True):
+        append = _appended(file, table)
+        _anchor(table, file.parent.resolve())
+        _merge(merged, table, (), Origin(file, ()), origins, append)
+    return merged, origins, tuple(reversed(files))
+
+
+def override(data: dict[str, Any], origins: Origins, text: str) -> None:
+    """Put "temporal.method=frame" or "control.0.weight=0.5" into the table. Raises PresetError."""
+    dotted_keys, equals, value = text.partition("=")
+    keys = [key.strip() for key in dotted_keys.split(".")]
+    if not equals or not all(keys):
+        raise PresetError(f"--set {text}: expected key=value, as in temporal.method=frame")
+    if keys[0] in FILE_KEYS:
+        raise PresetError(f"--set {text}: '{keys[0]}' is for files; give another file with --preset instead")
+    place: Any = data
+    location: list[int | str] = []
+    for key in keys[:-1]:
+        location.append(_index(place, key, text) if isinstance(place, list) else key)
+        place = _step_into(place, location[-1], text)
+    if isinstance(place, list):
+        last: int | str = _index(place, keys[-1], text)
+    elif isinstance(place, dict):
+        last = keys[-1]
+    else:
+        raise PresetError(f"--set {text}: '{'.'.join(keys[:-1])}' is a plain value and has no keys")
+    place[last] = _value(value.strip())
+    where = (*location, last)
+    origins.note(place[last], where, Origin(None, where))
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """ "; did you mean 'x'?" for the close match, or nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise PresetError(f"{path}: not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise PresetError(f"{path}: not a text file in UTF-8; expected a TOML preset") from None
+    except OSError as error:
+        raise PresetError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _base(file: Path, extends: Any) -> Path:
+    """The file that `file` extends: beside it, or one that ships."""
+    if not isinstance(extends, str) or not extends:
+        raise PresetError(
+            f'{file}:extends: found {extends!r}; expected one file, as in extends = "film.toml"'
+        )
+    beside = file.parent / Path(extends)
+    if beside.is_file():
+        return beside
+    bare = Path(extends).name == extends and not beside.is_dir()
+    try:
+        return find_preset(extends if bare else beside)
+    except PresetError as error:
+        raise PresetError(f"{file}:extends: {error}") from None
+
+
+def _appended(file: Path, table: dict[str, Any]) -> tuple[str, ...]:
+    """The lists that the file adds to; the key itself is taken out."""
+    names = table.pop("append", [])
+    if not isinstance(names, list):
+        raise PresetError(f'{file}:append: found {names!r}; expected a list, as in append = ["lora"]')
+    for index, name in enumerate(names):
+        if name not in LISTS:
+            raise PresetError(f"{file}:append[{index}]: found {name!r}; expected one of {', '.join(LISTS)}")
+        if name not in table:
+            raise PresetError(f"{file}:append[{index}]: this file has no [[{name}]] to append")
+    return tuple(names)
+
+
+def _merge(
+    below: dict[str, Any],
+    table: dict[str, Any],
+    location: Location,
+    origin: Origin,
+    origins: Origins,
+    append: Sequence[str],
+) -> None:
+    """Lay `table` over `below`, in place."""
+    for key, value in table.items():
+        here, there = (*location, key), Origin(origin.file, (*origin.location, key))
+        earlier = below.get(key)
+        if isinstance(value, dict) and isinstance(earlier, dict):
+            origins.touch(here, there)
+            _merge(earlier, value, here, there, origins, ())
+        elif key in append and isinstance(value, list) and isinstance(earlier, list):
+            for index, item in enumerate(value):
+                at = (*here, len(earlier))
+                earlier.append(item)
+                origins.note(item, at, Origin(there.file, (*there.location, index)))
+        else:
+            below[key] = value
+            origins.note(value, here, there)
+
+
+def _anchor(table: dict[str, Any], folder: Path) -> None:
+    """LoRA paths relative to the file, made absolute in place."""
+    loras = table.get("lora")
+    for lora in loras if isinstance(loras, list) else ():
+        path = lora.get("path") if isinstance(lora, dict) else None
+        if isinstance(path, str) and path and not path.startswith("~"):
+            lora["path"] = str(folder / path)
+
+
+def _step_into(place: Any, key: int | str, text: str) -> Any:
+    if isinstance(place, list):
+        return place[int(key)]
+    if isinstance(place, dict):
+        return place.setdefault(key, {})
+    raise PresetError(f"--set {text}: '{key}' is inside a plain value")
+
+
+def _index(items: list[Any], key: str, text: str) -> int:
+    if key.isdecimal() and int(key) < len(items):
+        return int(key)
+    raise PresetError(f"--set {text}: expected a number below {len(items)} in place of '{key}'")
+
+
+def _value(text: str) -> Any:
+    """A TOML value where the text is one, else the text itself, so that `method=frame` needs no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
