@@ -35,7 +35,7 @@ def test_help_is_light() -> None:
         (["batch", "nowhere"], "no such folder"),
         (["train", "nowhere.toml"], "nowhere.toml"),
         (["render", "x" * 300], f"{'x' * 300}: File name too long"),
-        (["render", "SHOT", "--set", "model=~nobody_here/m"], "preset"),
+        (["render", "SHOT", "--set", "model=~nobody_here/m"], "--set model: "),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
