@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from pipeline.steady.picture import psnr
 from samples.miniature.data import Images
 
 CROP = 64
@@ -82,7 +83,7 @@ def train_vae(
         step += 1
         seconds, clock = seconds + time.monotonic() - clock, time.monotonic()
         if step % 100 == 0:
-            quality = psnr(vae, images, device)
+            quality = reconstruction_psnr(vae, images, device)
             log(
                 f"vae: step {step}, {step * BATCH} crops, loss {loss:.4f}, {quality:.2f} dB, {share:.0%} done"
             )
@@ -128,12 +129,13 @@ def encode(vae: Any, pictures: np.ndarray[Any, Any], device: str) -> torch.Tenso
 
 
 @torch.no_grad()
-def psnr(vae: Any, images: Images, device: str, num: int = 16) -> float:
+def reconstruction_psnr(vae: Any, images: Images, device: str, num: int = 16) -> float:
     """Mean reconstruction PSNR in dB over the last `num` film images."""
-    batch = torch.from_numpy(images.film[-num:]).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1.0
-    out = vae.decode(vae.encode(batch).latent_dist.mean).sample.clamp(-1, 1)
-    error = ((out - batch) / 2).pow(2).mean(dim=(1, 2, 3))
-    return float((-10 * torch.log10(error)).mean())
+    truth = images.film[-num:]
+    batch = torch.from_numpy(truth).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1.0
+    out = vae.decode(vae.encode(batch).latent_dist.mean).sample
+    pictures = ((out + 1.0) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    return float(np.mean([psnr(ours, film) for ours, film in zip(pictures, truth, strict=True)]))
 
 
 @torch.no_grad()

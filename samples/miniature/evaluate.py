@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.controls import depth_map, pose_map_points
 from pipeline.diffuse import ControlUse, Img2ImgSettings, img2img
 from pipeline.models import FAMILIES, Model
+from pipeline.steady.picture import psnr
 from samples.miniature.model import Parts
 from samples.stage.captions import caption
 from samples.stage.cast import CAST, is_held_out
@@ -66,11 +67,6 @@ def truths_of(scene: Scene, number: int, role: int = 0) -> dict[str, UInt8Array]
     return {m.name: render(scene.recast(role, m), number).film for m in CAST}
 
 
-def psnr(a: UInt8Array, b: UInt8Array) -> float:
-    error = float(np.mean((a.astype(np.float64) - b) ** 2))
-    return 10.0 * float(np.log10(255.0**2 / max(error, 1e-9)))
-
-
 def as_model(parts: Parts) -> Model:
     """The parts as the pipeline's model."""
     return Model(
@@ -104,7 +100,7 @@ def score(model: Model, *, strength: float = 0.7, steps: int = 10, guidance: flo
         styled_db.append(psnr(styled, case.frame.film))
         engine_db.append(psnr(case.frame.engine, case.frame.film))
         rows.append(np.concatenate([case.frame.engine, styled, case.frame.film], axis=1))
-    columns = [np.concatenate(rows[i::4], axis=0) for i in range(4)]
+    columns = [np.concatenate(rows[i::4], axis=0) for i in range(min(4, len(rows)))]
     return Score(
         float(np.mean(styled_db)),
         float(np.mean(engine_db)),
