@@ -29,7 +29,7 @@ from pipeline.output import (
     write_record,
 )
 from pipeline.plan import Plan, input_files, make_plan, plan_as_json
-from pipeline.preset import Preset
+from pipeline.preset import Look, Preset
 from pipeline.shot import Shot
 from pipeline.steady import carry, finish, visible_backward
 
@@ -48,6 +48,24 @@ class RenderResult:
     seconds: float
     skipped: bool
     notes: tuple[str, ...]
+
+
+@dataclass
+class _Loaded:
+    """The model, and the LoRA weights merged into it now; a beat may change them from frame to frame."""
+
+    model: models.Model
+    loras: tuple[tuple[float, float], ...] = ()
+
+    def wear(self, plan: Plan, index: int) -> None:
+        """Merge the LoRAs as the frame at `index` wants them."""
+        wanted = plan.looks[index].loras
+        if wanted != self.loras:
+            uses = [
+                models.LoraUse(lora.path, *weights) for lora, weights in zip(plan.loras, wanted, strict=True)
+            ]
+            models.apply_loras(self.model, uses)
+            self.loras = wanted
 
 
 def render_shot(
@@ -80,51 +98,51 @@ def _make_frames(shot: Shot, journal: Journal, device: str | None, on_frame: OnF
         return 0, 0.0
     on_frame(plan.shot, 0, plan.num_frames)
     started = time.perf_counter()
-    model = _model(plan, device)
+    loaded = _load(plan, device)
     journal.begin()  # only now: what is there stays if the model cannot be loaded
-    loaded = time.perf_counter()
+    ready = time.perf_counter()
     try:
-        num_rendered = METHODS[plan.method](shot, model, journal, on_frame)
+        num_rendered = METHODS[plan.method](shot, loaded, journal, on_frame)
     finally:  # an interrupted run's frames stay, so its seconds count too
-        seconds = time.perf_counter() - loaded
-        journal.add_seconds({"load": loaded - started, "frames": seconds})
+        seconds = time.perf_counter() - ready
+        journal.add_seconds({"load": ready - started, "frames": seconds})
         journal.tidy()
     return num_rendered, seconds
 
 
-def _by_frame(shot: Shot, model: models.Model, journal: Journal, on_frame: OnFrame) -> int:
+def _by_frame(shot: Shot, loaded: _Loaded, journal: Journal, on_frame: OnFrame) -> int:
     """Each frame alone, in batches. A window with a frame missing is made again as a whole."""
     plan, num_rendered = journal.plan, 0
     for start, stop in plan.windows:
         if not journal.has(start, stop):
-            journal.write(start, _style(shot, model, plan, start, stop))
+            journal.write(start, _style(shot, loaded, plan, start, stop))
             num_rendered += stop - start
         on_frame(plan.shot, stop, plan.num_frames)
     return num_rendered
 
 
-def _by_blend(shot: Shot, model: models.Model, journal: Journal, on_frame: OnFrame) -> int:
+def _by_blend(shot: Shot, loaded: _Loaded, journal: Journal, on_frame: OnFrame) -> int:
     """Frame after frame, each leaning on the one before it, carried along the motion."""
     plan, num_rendered = journal.plan, 0
     for index in range(plan.num_frames):
         if not journal.has(index, index + 1):
-            journal.write(index, _blended(shot, model, journal, index)[None])
+            journal.write(index, _blended(shot, loaded, journal, index)[None])
             num_rendered += 1
         on_frame(plan.shot, index + 1, plan.num_frames)
     return num_rendered
 
 
-METHODS: dict[str, Callable[[Shot, models.Model, Journal, OnFrame], int]] = {
+METHODS: dict[str, Callable[[Shot, _Loaded, Journal, OnFrame], int]] = {
     "frame": _by_frame,
     "blend": _by_blend,
 }
 
 
-def _blended(shot: Shot, model: models.Model, journal: Journal, index: int) -> UInt8Array:
+def _blended(shot: Shot, loaded: _Loaded, journal: Journal, index: int) -> UInt8Array:
     """One frame [H, W, 3] from the render and the styled frame before it."""
     plan = journal.plan
     if index == 0:
-        first: UInt8Array = _style(shot, model, plan, 0, 1)[0]
+        first: UInt8Array = _style(shot, loaded, plan, 0, 1)[0]
         return first
     geometry = geometry_at(shot, index, width=plan.width, height=plan.height)
     visible = visible_backward(
@@ -143,56 +161,57 @@ def _blended(shot: Shot, model: models.Model, journal: Journal, index: int) -> U
         engine_now=engine[1],
         engine_previous=engine[0],
     )
-    known = diffuse.KnownPixels(carried.pixels[None], carried.mask[None], until=plan.blend_until)
-    styled = _style(shot, model, plan, index, index + 1, known=known)[0]
-    return finish(styled, carried, weight=plan.blend_weight)
+    look = plan.looks[index]
+    known = diffuse.KnownPixels(carried.pixels[None], carried.mask[None], until=look.blend_until)
+    styled = _style(shot, loaded, plan, index, index + 1, known=known)[0]
+    return finish(styled, carried, weight=look.blend_weight)
 
 
 def _style(
     shot: Shot,
-    model: models.Model,
+    loaded: _Loaded,
     plan: Plan,
     start: int,
     stop: int,
     *,
     known: diffuse.KnownPixels | None = None,
 ) -> UInt8Array:
-    """Frames start..stop through the diffusion, uint8 [T, H, W, 3]."""
+    """Frames start..stop, which share one look, through the diffusion, uint8 [T, H, W, 3]."""
     size = {"width": plan.width, "height": plan.height}
     frames = frames_at(shot, start, stop, **size)
     kinds = [control.kind for control in plan.controls]
     controls = controls_at(shot, kinds, start=start, stop=stop, **size)
+    loaded.wear(plan, start)
     styled: UInt8Array = diffuse.img2img(
-        model, frames, controls, _settings(plan, start), plan.seeds[start:stop], known=known
+        loaded.model, frames, controls, _settings(plan.looks[start]), plan.seeds[start:stop], known=known
     )
     return styled
 
 
-def _settings(plan: Plan, index: int) -> diffuse.Img2ImgSettings:
+def _settings(look: Look) -> diffuse.Img2ImgSettings:
     return diffuse.Img2ImgSettings(
-        prompt=plan.prompts[index],
-        negative=plan.negative,
-        strength=plan.strength,
-        steps=plan.steps,
-        guidance=plan.guidance,
-        scheduler=plan.scheduler,
-        controls=tuple(diffuse.ControlUse(c.kind, c.weight, c.start, c.end) for c in plan.controls),
+        prompt=look.prompt,
+        negative=look.negative,
+        strength=look.strength,
+        steps=look.steps,
+        guidance=look.guidance,
+        scheduler=look.scheduler,
+        controls=tuple(diffuse.ControlUse(c.kind, c.weight, c.start, c.end) for c in look.controls),
     )
 
 
-def _model(plan: Plan, device: str | None) -> models.Model:
+def _load(plan: Plan, device: str | None) -> _Loaded:
+    """The model with the first frame's LoRAs; every text of the shot is tried on it."""
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = models.load_model(plan.model, controls=tuple(c.kind for c in plan.controls), device=device)
-    models.apply_loras(
-        model, [models.LoraUse(lora.path, lora.weight, lora.text_weight) for lora in plan.loras]
-    )
+    loaded = _Loaded(model)
+    loaded.wear(plan, 0)
+    texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
     with torch.inference_mode():
-        models.encode_text(
-            model, [*dict.fromkeys(plan.prompts), plan.negative]
-        )  # a prompt too long fails here
-    return model
+        models.encode_text(model, list(texts))  # a prompt too long fails here
+    return loaded
 
 
 def _write_record(shot: Shot, journal: Journal) -> None:

@@ -17,11 +17,13 @@ from safetensors.numpy import save_file
 from small_shot import CONTROLS, make_preset, make_shot
 
 from pipeline.errors import ModelError, PresetError, ShotError, UserError
-from pipeline.plan import Plan, make_plan, plan_as_json
+from pipeline.plan import Plan, check_preset, make_plan, plan_as_json
 from pipeline.preset import load_preset
+from pipeline.preset.chain import PRESETS_FOLDER
 from pipeline.shot import Shot, open_shot
 
 ROOT = Path(__file__).resolve().parents[1]
+PASSES_PRESETS = [path.stem for path in sorted(PRESETS_FOLDER.glob("*.toml")) if path.stem != "mini_video"]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,9 @@ def without(shot: Shot, *names: str) -> Shot:
 def test_every_number_is_resolved(shot: Shot, tmp_path: Path) -> None:
     plan = planned(shot, tmp_path, CONTROLS)
     assert (plan.width, plan.height) == (64, 64) and plan.fps == Fraction(24)
-    assert plan.executed_steps == 3  # int(5 * 0.6), as diffusers counts
+    assert [look.executed_steps for look in plan.looks] == [3] * 5  # int(5 * 0.6), as diffusers counts
     assert plan.windows == ((0, 2), (2, 4), (4, 5))
-    assert plan.prompts == ("film look, iris",) * 5
+    assert [look.prompt for look in plan.looks] == [(("film look, iris", 1.0),)] * 5
     assert plan.seeds == (1,) * 5
     assert [(control.kind, control.pass_name) for control in plan.controls] == [
         ("depth", "depth"),
@@ -155,10 +157,9 @@ def test_a_lora_that_is_no_safetensors(shot: Shot, tmp_path: Path, data: bytes) 
 
 def test_a_lora_weighs_the_text_encoder_alike_unless_told(shot: Shot, tmp_path: Path) -> None:
     write_lora(tmp_path / "l.safetensors", None)
-    lora = planned(shot, tmp_path, LORA, "lora.0.weight=0.5").loras[0]
-    assert (lora.weight, lora.text_weight) == (0.5, 0.5)
-    lora = planned(shot, tmp_path, LORA, "lora.0.weight=0.5", "lora.0.text_weight=0").loras[0]
-    assert (lora.weight, lora.text_weight) == (0.5, 0.0)
+    assert planned(shot, tmp_path, LORA, "lora.0.weight=0.5").looks[0].loras == ((0.5, 0.5),)
+    plan = planned(shot, tmp_path, LORA, "lora.0.weight=0.5", "lora.0.text_weight=0")
+    assert plan.looks[0].loras == ((0.5, 0.0),)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,113 @@ def test_the_digest_follows_the_inputs(tmp_path: Path) -> None:
     assert planned(shot, tmp_path, LORA).digest == touched
 
 
+BEAT = '[[beat]]\nframes = [4, 5]\nease = 1\nprompt = "film look, otto"\n'
+
+
+def test_beats_part_the_windows(shot: Shot, tmp_path: Path) -> None:
+    plan = planned(shot, tmp_path, BEAT)
+    assert plan.windows == ((0, 2), (2, 3), (3, 5))
+    mixed = plan.looks[2].prompt
+    assert mixed == (("film look, iris", 0.5), ("film look, otto", 0.5))
+    assert planned(shot, tmp_path, BEAT, method="blend").windows == tuple((t, t + 1) for t in range(5))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("", BEAT, False),
+        (BEAT, BEAT.replace("ease = 1", "ease = 2"), False),
+        (
+            BEAT,
+            BEAT.replace("frames = [4, 5]", "seconds = [0.13, 0.2]").replace("ease = 1", "ease = 0"),
+            False,
+        ),
+        (BEAT.replace("ease = 1", ""), BEAT.replace("ease = 1", "").replace("otto", "iris"), False),
+        ("", BEAT.replace("otto", "iris"), True),  # a beat that says the same
+        ("", '[[beat]]\nframes = [1, 5]\nnegative = "grey"', False),
+        ("", "[vars]\nmood = 1", True),  # a note, no pixel
+        ("", "[views]\nmargin = 1.0", True),  # nobody asks for {view}
+    ],
+)
+def test_the_digest_follows_beats(shot: Shot, tmp_path: Path, one: str, other: str, same: bool) -> None:
+    a, b = (planned(shot, tmp_path, extra).frames_digest for extra in (one, other))
+    assert (a == b) is same
+
+
+@pytest.mark.parametrize(
+    ("override", "method", "same"),
+    [
+        ("negative=grey", "frame", False),
+        ("temporal.weight=0.1", "blend", False),
+        ("temporal.until=0.1", "blend", False),
+        ("temporal.weight=0.1", "frame", True),
+        ("temporal.until=0.1", "frame", True),
+    ],
+)
+def test_what_is_not_read_decides_nothing(
+    shot: Shot, tmp_path: Path, override: str, method: str, same: bool
+) -> None:
+    a = planned(shot, tmp_path, method=method).frames_digest
+    assert (planned(shot, tmp_path, "", override, method=method).frames_digest == a) is same
+
+
+def test_without_guidance_the_negative_decides_nothing(shot: Shot, tmp_path: Path) -> None:
+    one = planned(shot, tmp_path, "", "guidance=1.0").frames_digest
+    assert planned(shot, tmp_path, "", "guidance=1.0", "negative=grey").frames_digest == one
+
+
+def test_a_trigger_that_the_prompt_does_not_say_is_noted(shot: Shot, tmp_path: Path) -> None:
+    write_lora(tmp_path / "l.safetensors", {"modelspec.trigger_phrase": "iris"})
+    assert planned(shot, tmp_path, LORA).notes == ()
+    (note,) = planned(shot, tmp_path, LORA, "prompt=an irish red room").notes
+    assert note == f"{tmp_path / 'preset.toml'}:lora[0].path: the prompt does not say its trigger 'iris'"
+    (note,) = planned(shot, tmp_path, LORA + "\n" + BEAT).notes
+    assert note.endswith("trigger 'iris' in 3 of 5 frames, first 3")
+    assert planned(shot, tmp_path, LORA, "prompt=a room", "lora.0.weight=0").notes == ()  # it is off
+    preset = load_preset(make_preset(tmp_path / "p.toml", extra=LORA), overrides=["prompt=a room"])
+    assert "does not say its trigger 'iris'" in check_preset(preset)[0]
+
+
+def test_an_unused_variable_is_noted(shot: Shot, tmp_path: Path) -> None:
+    (note,) = planned(shot, tmp_path, "", "vars.mood=sad").notes
+    assert note == "--set vars.mood: no prompt uses {mood}"
+
+
+VIEW = "prompt=iris, {view}"
+
+
+def test_the_view_comes_from_the_joints(tmp_path: Path) -> None:
+    shot = open_shot(ROOT / "samples" / "shots" / "profile_turn")
+    path = make_preset(tmp_path / "preset.toml")
+    plan = make_plan(shot, load_preset(path, overrides=[VIEW]))
+    said = [look.prompt[0][0] for look in plan.looks]
+    assert (said[0], said[-1]) == ("iris, front view", "iris, profile view") and len(set(said)) == 3
+    assert plan.windows[0] == (0, 2) and all(said[start] == said[stop - 1] for start, stop in plan.windows)
+    fixed = make_plan(shot, load_preset(path, overrides=[VIEW, "vars.view=back view"]))
+    assert {look.prompt[0][0] for look in fixed.looks} == {"iris, back view"}
+
+
+def test_a_view_that_the_joints_cannot_give(shot: Shot, tmp_path: Path) -> None:
+    message = refusal(without(shot, "joints"), tmp_path, "", ShotError, VIEW)
+    assert "has no joints, which {view} in the prompt needs (--set prompt)" in message
+    message = refusal(shot, tmp_path, "", PresetError, VIEW, "views.figure=otto")
+    assert "--set views.figure: found 'otto'; the joints have: iris" in message
+
+
+def test_a_beat_outside_the_shot_is_refused(shot: Shot, tmp_path: Path) -> None:
+    message = refusal(shot, tmp_path, BEAT.replace("[4, 5]", "[4, 6]"), PresetError)
+    assert "beat[0].frames: found [4, 6]; the shot has frames 1 to 5" in message
+
+
+def test_a_beat_s_strength_is_worth_a_step(shot: Shot, tmp_path: Path) -> None:
+    beat = "[[beat]]\nframes = [2, 2]\nstrength = 0.1"
+    assert "beat[0].strength: 0.1 of 5 steps is less than one step" in refusal(
+        shot, tmp_path, beat, PresetError
+    )
+    eased = planned(shot, tmp_path, "[[beat]]\nframes = [1, 1]\nstrength = 0.0\nease = 3")
+    assert [look.executed_steps for look in eased.looks] == [0, 0, 1, 2, 3]
+
+
 def test_planning_loads_no_torch(shot: Shot, tmp_path: Path) -> None:
     path = make_preset(tmp_path / "preset.toml", extra=CONTROLS)
     code = (
@@ -202,13 +310,14 @@ def test_planning_loads_no_torch(shot: Shot, tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["mini_frame", "mini_blend"])
+@pytest.mark.parametrize("name", PASSES_PRESETS)
 @pytest.mark.parametrize(
     "folder", sorted((ROOT / "samples" / "shots").glob("*/shot.toml")), ids=lambda p: p.parent.name
 )
 def test_presets_that_ship_fit_the_sample_shots(name: str, folder: Path) -> None:
     plan = make_plan(open_shot(folder.parent), load_preset(name))
-    assert (plan.width, plan.height, plan.executed_steps, plan.notes) == (128, 128, 5, ())
+    steps = {look.executed_steps for look in plan.looks}
+    assert (plan.width, plan.height, steps, plan.notes) == (128, 128, {5}, ())
 
 
 def test_the_video_preset_needs_the_pictures_only(shot: Shot) -> None:
@@ -216,7 +325,7 @@ def test_the_video_preset_needs_the_pictures_only(shot: Shot) -> None:
     assert make_plan(replace(shot, passes=only), load_preset("mini_video")).controls == ()
 
 
-@pytest.mark.parametrize("name", ["mini_frame", "mini_blend", "mini_video"])
+@pytest.mark.parametrize("name", [*PASSES_PRESETS, "mini_video"])
 def test_presets_that_ship_squash_no_wide_shot(shot: Shot, name: str) -> None:
     plan = make_plan(replace(shot, width=1920, height=1080), load_preset(name))
     assert (plan.width, plan.height, plan.notes) == (168, 96, ())

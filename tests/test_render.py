@@ -231,6 +231,39 @@ def test_blending_holds_the_carried_pixels_in_the_latents_too(
     assert frames[0][0] == frames[1][0] and frames[0][1] != frames[1][1]
 
 
+def test_a_beat_changes_its_frames_and_no_other(
+    finished: Path, shot: Shot, presets: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its own frames and those it eases into; a range that starts with a batch leaves the others' bytes."""
+    beat = '[{frames=[5,5], ease=2.0, prompt="a woman walks", strength=1.0, control={depth={weight=0.0}}}]'
+    render(shot, presets["frame"], tmp_path, f"beat={beat}")
+    same = [a == b for a, b in zip(frame_bytes(tmp_path), frame_bytes(finished / "frame"), strict=True)]
+    assert same == [True, True, False, False, False]
+
+
+def test_a_lora_comes_and_goes_with_its_beat(
+    finished: Path, shot: Shot, random_model: Path, tmp_path: Path
+) -> None:
+    """Off but in the last frame: the others are those without it, the last is the one with it everywhere."""
+    width = json.loads((random_model / "text_encoder" / "config.json").read_text())["hidden_size"]
+    generator = torch.Generator().manual_seed(0)
+    layer = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    weights = {
+        f"{layer}.lora_down.weight": torch.randn(2, width, generator=generator),
+        f"{layer}.lora_up.weight": torch.randn(width, 2, generator=generator),
+        f"{layer}.alpha": torch.tensor(2.0),
+    }
+    save_file(weights, tmp_path / "l.safetensors")
+    extra = CONTROLS + '[[lora]]\npath = "l.safetensors"'
+    preset = make_preset(tmp_path / "p.toml", random_model, extra=extra)
+    render(shot, preset, tmp_path / "on")
+    render(
+        shot, preset, tmp_path / "beat", "lora.0.weight=0.0", "beat=[{frames=[5,5], lora={l={weight=1.0}}}]"
+    )
+    mixed, on, off = (frame_bytes(out) for out in (tmp_path / "beat", tmp_path / "on", finished / "frame"))
+    assert mixed[:4] == off[:4] and mixed[4] == on[4] != off[4]
+
+
 def test_a_folder_is_let_go_without_a_trace(tmp_path: Path) -> None:
     for _ in range(2):
         with held(tmp_path / "a" / "b"):

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps
-from pipeline.diffuse.settings import ControlUse, Img2ImgSettings, KnownPixels
+from pipeline.diffuse.settings import ControlUse, Img2ImgSettings, KnownPixels, Prompt
 from pipeline.errors import ModelError
 from pipeline.image import to_tensor
 from pipeline.models import Model, decode_latents, encode_images, encode_text
@@ -119,7 +119,7 @@ class _Guide:
         batch: int,
     ) -> _Guide:
         prompts = [settings.prompt] if settings.guidance == 1.0 else [settings.negative, settings.prompt]
-        text = encode_text(model, prompts).repeat_interleave(batch, dim=0)
+        text = _embeddings(model, prompts).repeat_interleave(batch, dim=0)
         images = tuple(
             (use, _control_image(model, controls, use.kind, batch).repeat(len(prompts), 1, 1, 1))
             for use in settings.controls
@@ -164,6 +164,21 @@ class _Guide:
             down = list(more) if down is None else [a + b for a, b in zip(down, more, strict=True)]
             mid = more_mid if mid is None else mid + more_mid
         return down, mid
+
+
+def _embeddings(model: Model, prompts: Sequence[Prompt]) -> torch.Tensor:
+    """[N, tokens, width], one row for each prompt; several texts in one are added with their weights."""
+    mixes = [((prompt, 1.0),) if isinstance(prompt, str) else prompt for prompt in prompts]
+    encoded = encode_text(model, [text for mix in mixes for text, _ in mix])
+    rows, start = [], 0
+    for mix in mixes:
+        part = encoded[start : start + len(mix)]  # [n, tokens, width]
+        start += len(mix)
+        if len(mix) > 1:
+            weights = torch.tensor([weight for _, weight in mix], device=part.device)
+            part = torch.einsum("n,ntw->tw", weights, part.float())[None].to(encoded.dtype)
+        rows.append(part)
+    return torch.cat(rows)
 
 
 def _control_image(

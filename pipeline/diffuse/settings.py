@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+# A prompt, or several whose embeddings are added with these weights, which add up to 1.
+Prompt = str | tuple[tuple[str, float], ...]
+
 SCHEDULER_NAMES = ("ddim", "euler", "dpmpp_2m")
 
 
@@ -42,11 +45,11 @@ class Img2ImgSettings:
     `strength` in [0, 1]: 0 returns the frame through the VAE, 1 starts from pure noise. `steps` is the length
     of the whole schedule, of which int(steps * strength) are executed. `guidance` >= 1 is the classifier-free
     scale (Ho and Salimans 2022); at 1 the negative prompt is not used and a step costs half. `scheduler` is
-    one of SCHEDULER_NAMES.
+    one of SCHEDULER_NAMES. A prompt of several texts is mixed between their embeddings.
     """
 
-    prompt: str
-    negative: str = ""
+    prompt: Prompt
+    negative: Prompt = ""
     strength: float = 0.6
     steps: int = 20
     guidance: float = 3.0

@@ -1,24 +1,35 @@
 """Per-shot presets: TOML files that extend one another, read into a strict schema."""
 
+from pipeline.preset.beats import Look, Mix, resolve_looks, steady_looks, unused_variables, uses_view
 from pipeline.preset.chain import find_preset
 from pipeline.preset.new import write_new
-from pipeline.preset.prompt import fill
 from pipeline.preset.read import DEFAULT_PRESET, PICTURES_PRESET, load_preset
-from pipeline.preset.schema import Control, Lora, Output, Preset, Temporal
+from pipeline.preset.schema import Beat, Preset
 from pipeline.preset.show import as_toml, json_schema
+from pipeline.preset.tables import Control, Lora, Output, Temporal, Views
+from pipeline.preset.views import face_angle, name_views
 
 __all__ = [
     "DEFAULT_PRESET",
     "PICTURES_PRESET",
+    "Beat",
     "Control",
+    "Look",
     "Lora",
+    "Mix",
     "Output",
     "Preset",
     "Temporal",
+    "Views",
     "as_toml",
-    "fill",
+    "face_angle",
     "find_preset",
     "json_schema",
     "load_preset",
+    "name_views",
+    "resolve_looks",
+    "steady_looks",
+    "unused_variables",
+    "uses_view",
     "write_new",
 ]

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import PresetError
+from pipeline.preset.beats import steady_looks
 from pipeline.preset.chain import FILE_KEYS, did_you_mean, find_preset, override, read_chain
 from pipeline.preset.origin import Location, Origins
-from pipeline.preset.prompt import fill
 from pipeline.preset.schema import Preset
 
 DEFAULT_PRESET = "mini_blend"
@@ -24,7 +24,7 @@ def load_preset(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> P
     """Read and check one preset; `overrides` are "key=value" or "section.key=value" as given to `--set`.
 
     What it extends is merged in. LoRA paths come back absolute (relative ones count from the folder of the
-    file that names them). The prompt templates are tried once, so that an unknown variable fails here.
+    file that names them). Prompt templates and beats are tried once, so that an unknown variable fails here.
     Raises PresetError, one line.
     """
     path = find_preset(name_or_path)
@@ -37,8 +37,7 @@ def load_preset(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> P
     except ValidationError as error:
         raise PresetError(_one_line(origins, error)) from None
     preset._source, preset._origins, preset._files = path, origins, files
-    for key in ("prompt", "negative"):
-        fill(getattr(preset, key), preset.vars, where=preset.where(key))
+    steady_looks(preset)
     return preset
 
 

@@ -1,4 +1,4 @@
-"""What a preset may say: strict, frozen, every key known, each described for editors.
+"""What a preset may say, and what its beats may change.
 
 Values are taken as written (strict types: `steps = "8"` is an error) and checked against the ranges here.
 What depends on the shot or on the model (control kinds, sizes, passes that exist) is checked in
@@ -8,108 +8,100 @@ What depends on the shot or on the model (control kinds, sizes, passes that exis
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, model_validator
 
 from pipeline.preset.origin import Origin, Origins
+from pipeline.preset.tables import (
+    Control,
+    ControlWeight,
+    Fraction01,
+    Guidance,
+    Lora,
+    Output,
+    Scheduler,
+    Seed,
+    Side,
+    Steps,
+    Strict,
+    Temporal,
+    Variables,
+    Views,
+    Weight,
+)
 
-Fraction01 = Annotated[float, Field(ge=0.0, le=1.0)]
-Weight = Annotated[float, Field(ge=-4.0, le=4.0)]
-ControlWeight = Annotated[float, Field(ge=0.0, le=4.0)]
-Steps = Annotated[int, Field(ge=1, le=1000)]
-Guidance = Annotated[float, Field(ge=1.0, le=50.0)]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Side = Annotated[int, Field(ge=16, le=8192)]
-Scheduler = Literal["ddim", "euler", "dpmpp_2m"]
-Variables = dict[str, str | int | float]
-
-
-def _beside_the_file(value: Any, info: ValidationInfo) -> Any:
-    """A path is relative to the preset's folder, given as the validation context."""
-    if not isinstance(value, str) or not value:
-        return value  # pydantic then says what it expected
-    folder = (info.context or {}).get("folder", Path())
-    try:
-        return (folder / Path(value).expanduser()).resolve()
-    except RuntimeError as error:  # ~name of nobody here
-        raise ValueError(f"found {value!r}; {error}") from None
+__all__ = ["Beat", "BeatControl", "BeatLora", "BeatTemporal", "Preset"]
 
 
-BesidePath = Annotated[Path, BeforeValidator(_beside_the_file)]
+class BeatControl(Strict):
+    """What a beat changes of a control."""
+
+    weight: ControlWeight | None = Field(default=None, description="How much it steers.")
+    start: Fraction01 | None = Field(default=None, description="On from this share of the executed steps ...")
+    end: Fraction01 | None = Field(default=None, description="... to this one.")
 
 
-class Strict(BaseModel):
-    """A table of a preset: unknown keys and wrong types are errors, values do not change."""
+class BeatLora(Strict):
+    """What a beat changes of a LoRA."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    weight: Weight | None = Field(
+        default=None, description="1 is as trained; the text encoder's too where that has none of its own."
+    )
+    text_weight: Weight | None = Field(default=None, description="The weight on the text encoder.")
+
+
+class BeatTemporal(Strict):
+    """What a beat changes of the blending."""
+
+    weight: Fraction01 | None = Field(default=None, description="The share of the carried pixels.")
+    until: Fraction01 | None = Field(
+        default=None, description="The share of the executed steps in which they are held in the latents."
     )
 
 
-class Control(Strict):
-    """One ControlNet, on in [start, end] of the executed steps."""
+class Beat(Strict):
+    """A range of frames with settings of its own; a later beat lies over an earlier one."""
 
-    kind: str = Field(description='What it is drawn from, as the model names it: "depth" or "pose".')
-    weight: ControlWeight = Field(default=1.0, description="How much it steers; 0 is off.")
-    start: Fraction01 = Field(default=0.0, description="On from this share of the executed steps ...")
-    end: Fraction01 = Field(default=1.0, description="... to this one.")
+    frames: tuple[int, int] | None = Field(
+        default=None, description="[first, last] frame numbers as on disk, both included."
+    )
+    seconds: tuple[float, float] | None = Field(
+        default=None, description="[from, to) seconds from the start of the shot, in place of `frames`."
+    )
+    ease: Annotated[float, Field(ge=0.0, le=100_000.0)] = Field(
+        default=0.0,
+        description="Length of the transition before and after the range, in frames (or seconds with "
+        "`seconds`): numbers are eased, prompts mixed.",
+    )
+    prompt: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="A template.")
+    negative: str | None = Field(default=None, description="A template; read when guidance > 1.")
+    vars: Variables = Field(default_factory=dict, description="Variables that differ from [vars].")
+    strength: Fraction01 | None = Field(default=None, description="0 keeps the render, 1 forgets it.")
+    steps: Steps | None = Field(default=None, description="Length of the whole schedule.")
+    guidance: Guidance | None = Field(default=None, description="How much the prompt is followed.")
+    scheduler: Scheduler | None = Field(default=None, description="The sampler; it switches half-way.")
+    seed: Seed | None = Field(default=None, description="Of the starting noise; it switches half-way.")
+    control: dict[str, BeatControl] = Field(
+        default_factory=dict, description="By kind, as in control.depth.weight = 0.5."
+    )
+    lora: dict[str, BeatLora] = Field(
+        default_factory=dict,
+        description="By the file's name without its suffix, as in lora.iris.weight = 0.5.",
+    )
+    temporal: BeatTemporal = Field(default=BeatTemporal(), description="What changes of the blending.")
 
     @model_validator(mode="after")
-    def _some_steps(self) -> Control:
-        if self.start >= self.end:
-            raise ValueError(f"start {self.start} must be smaller than end {self.end}")
+    def _one_range(self) -> Beat:
+        if (self.frames is None) == (self.seconds is None):
+            raise ValueError("a beat needs either frames = [first, last] or seconds = [from, to]")
+        if self.frames is not None and self.frames[0] > self.frames[1]:
+            raise ValueError(f"frames {list(self.frames)}: the first is after the last")
+        if self.seconds is not None and not 0.0 <= self.seconds[0] < self.seconds[1]:
+            raise ValueError(f"seconds {list(self.seconds)}: expected 0 <= from < to")
+        if not self.model_fields_set - {"frames", "seconds", "ease"}:
+            raise ValueError("the beat changes nothing; give it a setting or take it out")
         return self
-
-
-class Lora(Strict):
-    """One LoRA file."""
-
-    path: BesidePath = Field(description="The .safetensors file; relative to the preset file's folder.")
-    weight: Weight = Field(default=1.0, description="1 is as trained, 0 off, negative the opposite.")
-    text_weight: Weight | None = Field(
-        default=None, description="The weight on the text encoder; absent: the same as `weight`."
-    )
-
-
-class Temporal(Strict):
-    """How frames are held together in time."""
-
-    method: Literal["frame", "blend"] = Field(
-        default="frame",
-        description='"frame" styles each frame alone, in batches; "blend" carries the previous styled frame '
-        "along the motion.",
-    )
-    noise: Literal["fixed", "fresh"] = Field(
-        default="fixed", description='"fixed" starts every frame from the same noise, "fresh" from its own.'
-    )
-    weight: Fraction01 = Field(
-        default=0.75, description='For "blend": the share of the carried pixels where they are visible.'
-    )
-    until: Fraction01 = Field(
-        default=0.5,
-        description='For "blend": the share of the executed steps in which the carried pixels are held '
-        "in the latents too.",
-    )
-
-
-class Output(Strict):
-    """The video that is made of the frames."""
-
-    crf: Annotated[int, Field(ge=0, le=51)] = Field(
-        default=16, description="x264's quality: 0 lossless, 51 worst."
-    )
-    scale: Annotated[int, Field(ge=1, le=16)] = Field(
-        default=1, description="The video's pixels are enlarged so many times; the frames are not."
-    )
 
 
 class Preset(Strict):
@@ -143,6 +135,10 @@ class Preset(Strict):
     vars: Variables = Field(default_factory=dict, description="The {names} that the prompts may use.")
     control: tuple[Control, ...] = Field(default=(), description="One [[control]] for each ControlNet.")
     lora: tuple[Lora, ...] = Field(default=(), description="One [[lora]] for each LoRA file.")
+    views: Views = Field(default=Views(), description="How {view} is named from the joints.")
+    beat: tuple[Beat, ...] = Field(
+        default=(), description="One [[beat]] for each range of frames with settings of its own."
+    )
     temporal: Temporal = Field(default=Temporal(), description="How frames are held together in time.")
     output: Output = Field(default=Output(), description="The video that is made of the frames.")
 

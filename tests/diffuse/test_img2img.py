@@ -99,6 +99,18 @@ def test_latents_are_those_of_diffusers_own_pipeline(
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_prompts_are_mixed_by_their_embeddings(model: Model) -> None:
+    """At the ends a mix is its one text; in the middle it is neither."""
+    one, other = SETTINGS.prompt, "a woman walks, front view"
+    alone = run(model)
+    torch.testing.assert_close(run(model, replace(SETTINGS, prompt=((one, 1.0),))), alone, rtol=0, atol=0)
+    twice = replace(SETTINGS, prompt=((one, 0.25), (one, 0.75)))
+    torch.testing.assert_close(run(model, twice), alone, rtol=1e-4, atol=1e-4)  # a sum rounds
+    middle = run(model, replace(SETTINGS, prompt=((one, 0.5), (other, 0.5))))
+    for end in (alone, run(model, replace(SETTINGS, prompt=other))):
+        assert (middle - end).abs().max() > 1e-3
+
+
 def test_strength_zero_is_the_vae_round_trip(model: Model) -> None:
     out = img2img(model, FRAMES, {}, Img2ImgSettings("x", strength=0.0), SEEDS)
     np.testing.assert_array_equal(out, decode_latents(model, encode_images(model, FRAMES)))

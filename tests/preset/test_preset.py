@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PresetError
-from pipeline.preset import DEFAULT_PRESET, fill, find_preset, load_preset
+from pipeline.preset import DEFAULT_PRESET, find_preset, load_preset
 from pipeline.preset.chain import PRESETS_FOLDER
+from pipeline.preset.prompt import fill
 
 FULL = """
 model = "mini"
@@ -111,7 +112,7 @@ def test_defaults_need_only_a_prompt(tmp_path: Path) -> None:
             'prompt = "a {hreo}"\n[vars]\nhero = "x"',
             "preset.toml:prompt: unknown variable {hreo}; did you mean {hero}?",
         ),
-        ('prompt = "a {b}"', "preset.toml:prompt: unknown variable {b}; [vars] has none"),
+        ('prompt = "a {b}"', "preset.toml:prompt: unknown variable {b}; there are: view"),
         ('prompt = "a"\nstrenght = 1\nsteps = 0', "did you mean 'strength'? (and 1 more)"),
         ("prompt = ", "preset.toml: not valid TOML: Invalid value (at end of document)"),
     ],

@@ -1,0 +1,98 @@
+"""A plan as JSON, the files that it reads, and the digests that key what is on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan.values import VISIBILITY_PASSES, Plan
+from pipeline.preset import Control, Look
+from pipeline.shot import Shot
+
+# Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
+PLAN_VERSION = 1
+
+
+def plan_as_json(plan: Plan) -> dict[str, Any]:
+    """The plan as plain JSON values, as `plan.json` and `record.json` keep it; long runs are folded."""
+    data = {
+        field.name: _plain(getattr(plan, field.name))
+        for field in dataclasses.fields(plan)
+        if field.name not in ("looks", "seeds", "frame_numbers")
+    }
+    data["looks"] = [[start, _plain(plan.looks[start])] for start, _ in runs(plan.looks)]
+    data["seeds"] = [plan.seeds[0], plan.seeds[-1]]
+    data["frame_numbers"] = [plan.frame_numbers[0], plan.frame_numbers[-1]]
+    return data
+
+
+def input_files(shot: Shot, plan: Plan) -> list[Path]:
+    """The shot's files that decide the styled pixels: the pictures and the passes that this plan reads."""
+    motion = ("motion", *sorted(VISIBILITY_PASSES)) if plan.method == "blend" else ()
+    names = dict.fromkeys(("rgb", *(control.pass_name for control in plan.controls), *motion))
+    return [file for name in names if name in shot.passes for file in shot.passes[name].files]
+
+
+def with_digests(draft: Plan, shot: Shot, model_folder: Path) -> Plan:
+    """The plan with its two digests filled in."""
+    fields = plan_as_json(draft)
+    video = [fields.pop(name) for name in ("crf", "scale", "fps")]
+    for name in ("notes", "digest", "frames_digest"):
+        del fields[name]
+    fields["seeds"] = list(draft.seeds)
+    fields["looks"] = [_pixels_of(look, draft.method) for look in draft.looks]
+    fields["loras"] = [lora.sha256 for lora in draft.loras]
+    identity = {
+        "version": PLAN_VERSION,
+        "shot": [_stamp(file, shot.root) for file in input_files(shot, draft)],
+        "model": [_stamp(file, model_folder) for file in sorted(model_folder.rglob("*.safetensors"))],
+    }
+    frames_digest = _sha256({**fields, **identity})
+    sound = [] if shot.audio is None else [_stamp(shot.audio, shot.root)]
+    digest = _sha256([frames_digest, video, sound])
+    return dataclasses.replace(draft, frames_digest=frames_digest, digest=digest)
+
+
+def runs(looks: Sequence[Look]) -> Iterable[tuple[int, int]]:
+    """(start, stop) of the longest stretches of frames with one look."""
+    start = 0
+    for t in range(1, len(looks) + 1):
+        if t == len(looks) or looks[t] != looks[start]:
+            yield start, t
+            start = t
+
+
+def _pixels_of(look: Look, method: str) -> dict[str, Any]:
+    """The part of a look that decides pixels; its seed is in the plan's seeds."""
+    fields: dict[str, Any] = _plain(look)
+    unread = {"seed"} | ({"negative"} if look.guidance == 1.0 else set())
+    if method != "blend":
+        unread |= {"blend_weight", "blend_until"}
+    return {name: value for name, value in fields.items() if name not in unread}
+
+
+def _stamp(file: Path, root: Path) -> list[str | int]:
+    """A file's identity without reading it: its name under `root`, size and time of change."""
+    status = file.stat()
+    base = root if root.is_dir() else root.parent
+    name = file.relative_to(base) if file.is_relative_to(base) else file
+    return [name.as_posix(), status.st_size, status.st_mtime_ns]
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Control):
+        return value.model_dump()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path | Fraction) else value

@@ -1,0 +1,192 @@
+"""Resolve a preset for one shot, or check what can be checked without one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.errors import ModelError, PresetError, ShotError
+from pipeline.files import file_digest
+from pipeline.models.families import FAMILIES, Family, check_lora_family, find_model
+from pipeline.plan.digest import runs, with_digests
+from pipeline.plan.frames import name_shot_views, suspicions
+from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
+from pipeline.preset import Look, Preset, resolve_looks, steady_looks
+from pipeline.shot import Shot
+
+# The pass that each control is drawn from. No estimator stands in for a missing pass yet.
+CONTROL_PASS: Mapping[str, str] = {"depth": "depth", "pose": "joints"}
+CONTROL_PLACE: Mapping[str, str] = {"depth": "depth/", "pose": "joints.json"}
+STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
+
+
+def make_plan(shot: Shot, preset: Preset) -> Plan:
+    """Resolve a preset for one shot.
+
+    Raises PresetError (a value that this model or shot cannot take), ShotError (a pass that is asked for
+    and not there) or ModelError (the model or a LoRA file), each one line, before any weights are read.
+    """
+    family, model_folder = _model(preset)
+    controls = _controls(shot, preset, family)
+    _check_motion(shot, preset)
+    loras = _loras(preset, family)
+    width, height, notes = _size(shot, preset, family)
+    looks = resolve_looks(preset, shot.frame_numbers, shot.fps, name_shot_views(shot, preset))
+    _check_steps(preset)
+    draft = Plan(
+        shot=shot.name,
+        num_frames=shot.num_frames,
+        fps=shot.fps,
+        frame_numbers=shot.frame_numbers,
+        model=family.name if model_folder == family.folder else str(model_folder),
+        width=width,
+        height=height,
+        looks=looks,
+        seeds=tuple(
+            look.seed + (t if preset.temporal.noise == "fresh" else 0) for t, look in enumerate(looks)
+        ),
+        controls=controls,
+        loras=loras,
+        windows=_windows(looks, 1 if preset.temporal.method == "blend" else preset.batch),
+        method=preset.temporal.method,
+        crf=preset.output.crf,
+        scale=preset.output.scale,
+        notes=(*notes, *suspicions(preset, loras, looks, shot.frame_numbers)),
+        frames_digest="",
+        digest="",
+    )
+    return with_digests(draft, shot, model_folder)
+
+
+def check_preset(preset: Preset) -> tuple[str, ...]:
+    """What can be checked without a shot: the model, the kinds of control, the LoRA files, the numbers.
+
+    Returns notes as a plan has them. Raises PresetError or ModelError as `make_plan` does.
+    """
+    family, _ = _model(preset)
+    _check_kinds(preset, family)
+    _check_steps(preset)
+    looks = steady_looks(preset)
+    return suspicions(preset, _loras(preset, family), looks, ())
+
+
+def _model(preset: Preset) -> tuple[Family, Path]:
+    """A family's name, or a folder relative to the preset file that names it."""
+    try:
+        folder = (preset.folder_of("model") / Path(preset.model).expanduser()).resolve()
+        return find_model(folder if preset.model not in FAMILIES and folder.is_dir() else preset.model)
+    except (ModelError, RuntimeError) as error:  # RuntimeError: ~name of nobody here
+        raise PresetError(f"{preset.where('model')}: {error}") from None
+
+
+def _controls(shot: Shot, preset: Preset, family: Family) -> tuple[PlannedControl, ...]:
+    _check_kinds(preset, family)
+    planned = []
+    for index, control in enumerate(preset.control):
+        where = preset.where("control", index, "kind")
+        pass_name = CONTROL_PASS[control.kind]
+        if pass_name not in shot.passes:
+            raise ShotError(
+                f"{shot.root}: has no {pass_name}, which {control.kind} control needs ({where}), "
+                f"and no estimator is at hand; add {CONTROL_PLACE[control.kind]} or take that [[control]] out"
+            )
+        planned.append(PlannedControl(control.kind, pass_name))
+    return tuple(planned)
+
+
+def _check_kinds(preset: Preset, family: Family) -> None:
+    for index, control in enumerate(preset.control):
+        if control.kind not in family.control_kinds:
+            where, known = preset.where("control", index, "kind"), ", ".join(family.control_kinds)
+            raise PresetError(f"{where}: found '{control.kind}'; model '{family.name}' has controls: {known}")
+
+
+def _check_motion(shot: Shot, preset: Preset) -> None:
+    if preset.temporal.method != "blend":
+        return
+    where = f"which method 'blend' needs ({preset.where('temporal', 'method')})"
+    if "motion" not in shot.passes:
+        raise ShotError(f'{shot.root}: has no motion pass, {where}; add motion/ or set method = "frame"')
+    if not VISIBILITY_PASSES & shot.passes.keys():
+        raise ShotError(
+            f"{shot.root}: has no visible, ids or depth pass to tell hidden from seen, {where}; "
+            'add one of them or set method = "frame"'
+        )
+
+
+def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
+    planned = []
+    for index, lora in enumerate(preset.lora):
+        where = preset.where("lora", index, "path")
+        if not lora.path.is_file():
+            raise PresetError(
+                f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
+            )
+        metadata = _lora_metadata(lora.path)
+        check_lora_family(metadata, family, where=f"{where}: {lora.path}")
+        trigger = str(metadata.get("modelspec.trigger_phrase", ""))
+        planned.append(PlannedLora(lora.path, file_digest(lora.path), trigger))
+    return tuple(planned)
+
+
+def _lora_metadata(path: Path) -> dict[str, str]:
+    """The `__metadata__` of a safetensors file: 8 bytes of length (little endian), then a JSON header."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            metadata = json.loads(file.read(length)).get("__metadata__", {})
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: is no LoRA in safetensors format ({error}); train or copy it again"
+        ) from None
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _size(shot: Shot, preset: Preset, family: Family) -> tuple[int, int, tuple[str, ...]]:
+    """The styled frames' width and height, and notes on what was adjusted."""
+    if preset.size is not None:
+        wanted_width, wanted_height = (float(side) for side in preset.size)
+    else:
+        scale = family.default_size / math.sqrt(shot.width * shot.height)
+        wanted_width, wanted_height = shot.width * scale, shot.height * scale
+    multiple = family.size_multiple
+    width, height = (
+        max(1, math.floor(side / multiple + 0.5)) * multiple for side in (wanted_width, wanted_height)
+    )
+    notes = []
+    if preset.size is not None and (width, height) != preset.size:
+        notes.append(
+            f"size {preset.size[0]}x{preset.size[1]} became {width}x{height}: "
+            f"model '{family.name}' takes multiples of {multiple}"
+        )
+    stretch = abs((width / height) / (shot.width / shot.height) - 1.0)
+    if stretch > STRETCH_NOTED:
+        notes.append(
+            f"the shot's {shot.width}x{shot.height} is stretched by {100 * stretch:.0f} % to {width}x{height}"
+        )
+    return width, height, tuple(notes)
+
+
+def _check_steps(preset: Preset) -> None:
+    """A strength that is held for a while must be worth a step; on its way up from 0 it need not."""
+    for number, look in enumerate(steady_looks(preset)):
+        if look.executed_steps == 0 and look.strength > 0:
+            in_beat = number > 0 and {"strength", "steps"} & preset.beat[number - 1].model_fields_set
+            where = preset.where("beat", number - 1, "strength") if in_beat else preset.where("strength")
+            raise PresetError(
+                f"{where}: {look.strength:g} of {look.steps} steps is less than one step; "
+                "raise strength or steps"
+            )
+
+
+def _windows(looks: Sequence[Look], batch: int) -> tuple[tuple[int, int], ...]:
+    """Windows of at most `batch` frames that share one look."""
+    return tuple(
+        (start, min(start + batch, stop))
+        for run_start, stop in runs(looks)
+        for start in range(run_start, stop, batch)
+    )

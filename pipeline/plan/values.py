@@ -1,0 +1,58 @@
+"""The values of the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from pipeline.preset import Look
+
+# Any of these tells which surface points were hidden in the frame before; `visible` is exact.
+VISIBILITY_PASSES = frozenset({"visible", "ids", "depth"})
+
+
+@dataclass(frozen=True)
+class PlannedControl:
+    """One ControlNet and the pass that it is drawn from; how much it steers is in each frame's look."""
+
+    kind: str
+    pass_name: str
+
+
+@dataclass(frozen=True)
+class PlannedLora:
+    """One LoRA file with its content's sha256 and its trigger word, if it says one."""
+
+    path: Path
+    sha256: str
+    trigger: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One render, every number resolved. T = num_frames; `windows` are (start, stop) frame indices.
+
+    width, height: pixels of the styled frames. looks, seeds: one per frame; a look's `loras` are in the order
+    of `loras`. `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a
+    mistake, in words for the user and the record.
+    """
+
+    shot: str
+    num_frames: int
+    fps: Fraction
+    frame_numbers: tuple[int, ...]
+    model: str
+    width: int
+    height: int
+    looks: tuple[Look, ...]
+    seeds: tuple[int, ...]
+    controls: tuple[PlannedControl, ...]
+    loras: tuple[PlannedLora, ...]
+    windows: tuple[tuple[int, int], ...]
+    method: str
+    crf: int
+    scale: int
+    notes: tuple[str, ...]
+    frames_digest: str
+    digest: str

@@ -1,0 +1,139 @@
+"""The tables of a preset: strict, frozen, every key known, each described for editors."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+Fraction01 = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=-4.0, le=4.0)]
+ControlWeight = Annotated[float, Field(ge=0.0, le=4.0)]
+Steps = Annotated[int, Field(ge=1, le=1000)]
+Guidance = Annotated[float, Field(ge=1.0, le=50.0)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Side = Annotated[int, Field(ge=16, le=8192)]
+Scheduler = Literal["ddim", "euler", "dpmpp_2m"]
+Variables = dict[str, str | int | float]
+
+
+def _beside_the_file(value: Any, info: ValidationInfo) -> Any:
+    """A path is relative to the preset's folder, given as the validation context."""
+    if not isinstance(value, str) or not value:
+        return value  # pydantic then says what it expected
+    folder = (info.context or {}).get("folder", Path())
+    try:
+        return (folder / Path(value).expanduser()).resolve()
+    except RuntimeError as error:  # ~name of nobody here
+        raise ValueError(f"found {value!r}; {error}") from None
+
+
+BesidePath = Annotated[Path, BeforeValidator(_beside_the_file)]
+
+
+class Strict(BaseModel):
+    """A table of a preset: unknown keys and wrong types are errors, values do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Control(Strict):
+    """One ControlNet, on in [start, end] of the executed steps."""
+
+    kind: str = Field(description='What it is drawn from, as the model names it: "depth" or "pose".')
+    weight: ControlWeight = Field(default=1.0, description="How much it steers; 0 is off.")
+    start: Fraction01 = Field(default=0.0, description="On from this share of the executed steps ...")
+    end: Fraction01 = Field(default=1.0, description="... to this one.")
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Control:
+        if self.start >= self.end:
+            raise ValueError(f"start {self.start} must be smaller than end {self.end}")
+        return self
+
+
+class Lora(Strict):
+    """One LoRA file."""
+
+    path: BesidePath = Field(description="The .safetensors file; relative to the preset file's folder.")
+    weight: Weight = Field(default=1.0, description="1 is as trained, 0 off, negative the opposite.")
+    text_weight: Weight | None = Field(
+        default=None, description="The weight on the text encoder; absent: the same as `weight`."
+    )
+
+
+class Temporal(Strict):
+    """How frames are held together in time."""
+
+    method: Literal["frame", "blend"] = Field(
+        default="frame",
+        description='"frame" styles each frame alone, in batches; "blend" carries the previous styled frame '
+        "along the motion.",
+    )
+    noise: Literal["fixed", "fresh"] = Field(
+        default="fixed", description='"fixed" starts every frame from the same noise, "fresh" from its own.'
+    )
+    weight: Fraction01 = Field(
+        default=0.75, description='For "blend": the share of the carried pixels where they are visible.'
+    )
+    until: Fraction01 = Field(
+        default=0.5,
+        description='For "blend": the share of the executed steps in which the carried pixels are held '
+        "in the latents too.",
+    )
+
+
+class Output(Strict):
+    """The video that is made of the frames."""
+
+    crf: Annotated[int, Field(ge=0, le=51)] = Field(
+        default=16, description="x264's quality: 0 lossless, 51 worst."
+    )
+    scale: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=1, description="The video's pixels are enlarged so many times; the frames are not."
+    )
+
+
+class Views(Strict):
+    """How {view} is named from the joints, frame by frame; `view` in [vars] or a beat goes before it."""
+
+    names: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=("front view", "three-quarter view", "profile view", "back view"),
+        description="From facing the camera to facing away.",
+    )
+    ends: tuple[Annotated[float, Field(gt=0.0, lt=180.0)], ...] = Field(
+        default=(22.0, 62.0, 118.0),
+        description="Degrees between face and camera at which each name but the last ends.",
+    )
+    margin: Annotated[float, Field(ge=0.0, le=45.0)] = Field(
+        default=5.0,
+        description="Degrees past a boundary before the name changes, so that it does not chatter.",
+    )
+    figure: str = Field(
+        default="", description="Whose view, by the name in the joints; absent: the first figure's."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Views:
+        if len(self.names) != len(self.ends) + 1:
+            raise ValueError(
+                f"{len(self.names)} names need {len(self.names) - 1} ends, found {len(self.ends)}"
+            )
+        gaps = [after - before for before, after in itertools.pairwise(self.ends)]
+        if gaps and min(gaps) <= 2 * self.margin:
+            raise ValueError(
+                f"ends must rise by more than twice the margin ({2 * self.margin:g} degrees), found "
+                f"{', '.join(f'{end:g}' for end in self.ends)}"
+            )
+        return self
