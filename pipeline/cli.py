@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli_preset import preset
+from pipeline.cli_shot import shot
 from pipeline.errors import UserError
 
 FolderPath = click.Path(path_type=Path)
@@ -161,6 +162,7 @@ def doctor() -> None:
 
 
 lookdev.add_command(preset)
+lookdev.add_command(shot)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

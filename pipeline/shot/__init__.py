@@ -1,6 +1,7 @@
 """What is on disk: shot folders, plain image folders and videos, opened once and read by window."""
 
 from pipeline.shot.joints import write_joints
+from pipeline.shot.probe import MotionFinding, probe_motion, probe_picture
 from pipeline.shot.read import iterate_frames, open_shot, read_frames, read_joints, read_motion, read_pass
 from pipeline.shot.values import (
     JOINT_NAMES,
@@ -17,6 +18,7 @@ from pipeline.shot.write import (
     HALF_PASSES,
     FramePasses,
     write_frame_passes,
+    write_motion_encoding,
     write_shot,
     write_sidecar,
 )
@@ -30,17 +32,21 @@ __all__ = [
     "FrameJoints",
     "FramePasses",
     "Motion",
+    "MotionFinding",
     "PassSource",
     "Shot",
     "VideoIndex",
     "iterate_frames",
     "open_shot",
+    "probe_motion",
+    "probe_picture",
     "read_frames",
     "read_joints",
     "read_motion",
     "read_pass",
     "write_frame_passes",
     "write_joints",
+    "write_motion_encoding",
     "write_shot",
     "write_sidecar",
 ]

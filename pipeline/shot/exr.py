@@ -69,6 +69,18 @@ def read_channels(path: Path, names: Sequence[str]) -> list[Float32Array]:
     return planes
 
 
+def channel_names(path: Path) -> list[str]:
+    """The names of an EXR's channels, in the file's order. Raises ShotError."""
+    import OpenEXR
+
+    exr_size(path)
+    try:
+        with OpenEXR.File(str(path), separate_channels=True, header_only=True) as file:
+            return [str(channel.name) for channel in file.header()["channels"]]
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ShotError(f"{path}: the EXR header is corrupt; export it again") from error
+
+
 def exr_size(path: Path) -> tuple[int, int]:
     """(width, height) of an EXR, after checking from its own offset table that the file is whole.
 

@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ShotError
+from pipeline.shot.encoding import (
+    LINEAR_DEPTH,
+    NATIVE_MOTION,
+    DepthEncoding,
+    MotionEncoding,
+    parse_depth,
+    parse_motion,
+)
 from pipeline.shot.joints import read_joints_file
 from pipeline.shot.sequence import (
     EXR_SUFFIXES,
@@ -28,7 +36,7 @@ from pipeline.shot.video import sound_codec
 log = logging.getLogger(__name__)
 
 SIDECAR = "shot.toml"
-SIDECAR_KEYS = ("fps", "name", "characters")
+SIDECAR_KEYS = ("fps", "name", "characters", "motion", "depth")
 JOINTS_FILE = "joints.json"
 AUDIO_SUFFIXES = (".wav", ".m4a", ".mp3", ".flac")  # audio.wav beside rgb/
 PASS_SUFFIXES = {
@@ -50,7 +58,9 @@ class Sidecar:
 
     name: str
     fps: Fraction
-    characters: tuple[str, ...]
+    characters: tuple[str, ...] = ()
+    motion: MotionEncoding = NATIVE_MOTION
+    depth: DepthEncoding = LINEAR_DEPTH
 
 
 def open_folder(root: Path) -> Shot:
@@ -86,6 +96,8 @@ def open_folder(root: Path) -> Shot:
         passes=passes,
         audio=_find_audio(root),
         characters=sidecar.characters,
+        motion=sidecar.motion,
+        depth=sidecar.depth,
     )
 
 
@@ -142,7 +154,7 @@ def read_sidecar(root: Path) -> Sidecar:
     default_name = root.resolve().name
     if not path.exists():
         log.info("%s: no %s; taking %s frames a second", root, SIDECAR, DEFAULT_FPS)
-        return Sidecar(name=default_name, fps=DEFAULT_FPS, characters=())
+        return Sidecar(name=default_name, fps=DEFAULT_FPS)
     table = _load_toml(path)
     for key in table:
         if key not in SIDECAR_KEYS:
@@ -159,7 +171,13 @@ def read_sidecar(root: Path) -> Sidecar:
     characters = table.get("characters", [])
     if not isinstance(characters, list) or not all(isinstance(each, str) for each in characters):
         raise ShotError(f'{path}:characters: {characters!r}; expected a list of names like ["iris"]')
-    return Sidecar(name=name, fps=parse_fps(table["fps"], f"{path}:fps"), characters=tuple(characters))
+    return Sidecar(
+        name=name,
+        fps=parse_fps(table["fps"], f"{path}:fps"),
+        characters=tuple(characters),
+        motion=parse_motion(table["motion"], f"{path}:motion") if "motion" in table else NATIVE_MOTION,
+        depth=parse_depth(table["depth"], f"{path}:depth") if "depth" in table else LINEAR_DEPTH,
+    )
 
 
 def _load_toml(path: Path) -> Mapping[str, Any]:

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ShotError
-from pipeline.image import UInt8Array, read_image, read_png
+from pipeline.image import Float32Array, UInt8Array, read_image, read_png
+from pipeline.shot.encoding import LINEAR_DEPTH, NATIVE_MOTION, VectorEncoding, decode, decode_depth
 from pipeline.shot.exr import read_channels
+from pipeline.shot.fetch import invert
 from pipeline.shot.folder import open_folder
 from pipeline.shot.joints import read_joints_file
 from pipeline.shot.values import FrameJoints, Motion, PassSource, Shot
 from pipeline.shot.video import VIDEO_SUFFIXES, iterate_video, probe_video
 
-MOTION_CHANNELS = ("forward.X", "forward.Y", "backward.X", "backward.Y")
+MOTION_CHANNELS = ("forward.X", "forward.Y", "backward.X", "backward.Y")  # what `write_shot` writes
 NORMAL_CHANNELS = ("X", "Y", "Z")
 DEPTH_CHANNELS = ("Z",)
 
@@ -98,15 +100,59 @@ def read_pass(shot: Shot, name: str, start: int, stop: int) -> NDArray[Any]:
         )
     _check_range(shot, start, stop)
     files = _source(shot, name).files[start:stop]
-    return np.stack([_sized(shot, file, READERS[name](file)) for file in files])
+    values = np.stack([_sized(shot, file, READERS[name](file)) for file in files])
+    if name == "depth" and shot.depth != LINEAR_DEPTH:
+        return decode_depth(values, shot.depth)
+    return values
 
 
 def read_motion(shot: Shot, start: int, stop: int) -> Motion:
-    """Motion of [start, stop): float32 [T, H, W, 2] each way, pixels, nan where absent. Raises ShotError."""
+    """Motion of [start, stop): float32 [T, H, W, 2] each way, pixels, nan where absent.
+
+    Decoded as the shot's sidecar says. A direction that was not written is found by following the other one
+    back from the neighbour frame (`invert`). Raises ShotError.
+    """
     _check_range(shot, start, stop)
-    files = _source(shot, "motion").files[start:stop]
-    flow = np.stack([_sized(shot, file, _stack(file, MOTION_CHANNELS)) for file in files])  # [T, H, W, 4]
-    return Motion(forward=np.ascontiguousarray(flow[..., :2]), backward=np.ascontiguousarray(flow[..., 2:]))
+    written = shot.motion
+    flows = {
+        direction: [_vectors(shot, t, vector) for t in range(start, stop)]
+        for direction, vector in (("forward", written.forward), ("backward", written.backward))
+        if vector is not None
+    }
+    if "forward" not in flows:
+        assert written.backward is not None
+        flows["forward"] = _derived(shot, start, stop, flows["backward"], written.backward, step=1)
+    elif "backward" not in flows:
+        assert written.forward is not None
+        flows["backward"] = _derived(shot, start, stop, flows["forward"], written.forward, step=-1)
+    return Motion(forward=np.stack(flows["forward"]), backward=np.stack(flows["backward"]))
+
+
+def _vectors(shot: Shot, t: int, vector: VectorEncoding) -> Float32Array:
+    """The stored vector of frame t in pixels, [H, W, 2]."""
+    file = _source(shot, "motion").files[t]
+    try:
+        return decode(_sized(shot, file, _stack(file, vector.channels)), vector)
+    except ShotError as error:
+        if shot.motion is NATIVE_MOTION and "holds the channels" in str(error):
+            raise ShotError(f"{error}, or run `lookdev shot probe {shot.root}`") from error
+        raise
+
+
+def _derived(
+    shot: Shot, start: int, stop: int, known: list[Float32Array], vector: VectorEncoding, *, step: int
+) -> list[Float32Array]:
+    """The direction that was not written: to t + `step`, from the vectors of the frames there."""
+    flows = []
+    for offset, t in enumerate(range(start, stop)):
+        other = t + step
+        if not 0 <= other < shot.num_frames:
+            flows.append(np.full((shot.height, shot.width, 2), np.nan, np.float32))
+            continue
+        inside = 0 <= other - start < len(known)
+        there = known[other - start] if inside else _vectors(shot, other, vector)
+        flows.append(invert(there, known[offset]))
+    return flows
 
 
 def read_joints(shot: Shot, start: int, stop: int) -> list[FrameJoints]:

@@ -71,6 +71,16 @@ def find_sequence(folder: Path, suffixes: Sequence[str]) -> dict[int, Path]:
     return dict(sorted(frames.items()))
 
 
+def sequence_numbers(folder: Path, suffixes: Sequence[str]) -> list[int]:
+    """The frame numbers of a folder's files in order, gaps and all; nothing is checked."""
+    matches = (
+        NUMBERED.match(path.stem)
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+    return sorted({int(match["number"]) for match in matches if match is not None})
+
+
 def _check_gaps(folder: Path, frames: Mapping[int, Path]) -> None:
     first, last = min(frames), max(frames)
     if last - first + 1 == len(frames):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.image import Float32Array
+from pipeline.shot.encoding import LINEAR_DEPTH, NATIVE_MOTION, DepthEncoding, MotionEncoding
 
 JOINT_NAMES = (
     "nose", "neck", "r-shoulder", "r-elbow", "r-wrist", "l-shoulder", "l-elbow", "l-wrist", "r-hip",
@@ -55,6 +56,8 @@ class Shot:
     passes: Mapping[str, PassSource]
     audio: Path | None = None
     characters: tuple[str, ...] = ()
+    motion: MotionEncoding = NATIVE_MOTION  # how the motion pass was written, from shot.toml
+    depth: DepthEncoding = LINEAR_DEPTH
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,15 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, ShotError
 from pipeline.files import PARTIAL, write_text, writing
 from pipeline.image import Float32Array, UInt8Array, UInt32Array, write_png
+from pipeline.shot.encoding import MotionEncoding, motion_table
 from pipeline.shot.exr import write_channels
 from pipeline.shot.folder import JOINTS_FILE, SIDECAR
 from pipeline.shot.joints import write_joints
 from pipeline.shot.read import DEPTH_CHANNELS, MOTION_CHANNELS, NORMAL_CHANNELS, open_shot
 from pipeline.shot.values import FrameJoints, Motion, Shot
 
+SECTION = re.compile(r"^\[motion\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 HALF_PASSES = frozenset({"depth", "normal", "motion"})  # those that may be 16-bit floats: half the bytes
 LARGEST_ID = 65535  # ids are 16-bit PNGs
 
@@ -113,6 +116,22 @@ def write_sidecar(root: Path, *, fps: Fraction, name: str, characters: tuple[str
     if characters:
         lines.append(f"characters = {json.dumps(list(characters))}")  # a JSON list of strings is also TOML
     write_text(root / SIDECAR, "\n".join(lines) + "\n")
+
+
+def write_motion_encoding(shot: Shot, encoding: MotionEncoding) -> Path:
+    """Note how the motion pass was written as `[motion]` in the shot's shot.toml; the rest of it is kept.
+
+    Returns the sidecar's path. Raises OutputError, and ShotError where the shot is no folder.
+    """
+    if not shot.root.is_dir():
+        raise ShotError(f"{shot.root}: not a folder; expected a shot folder that can hold {SIDECAR}")
+    path = shot.root / SIDECAR
+    if path.exists():
+        kept = SECTION.sub("", path.read_text(encoding="utf-8")).rstrip() + "\n"
+    else:
+        kept = f'fps = "{shot.fps.numerator}/{shot.fps.denominator}"\n'
+    write_text(path, f"{kept}\n{motion_table(encoding)}")
+    return path
 
 
 def _write_picture(path: Path, values: UInt8Array, index: int, half: bool) -> None:

@@ -1,0 +1,91 @@
+"""`lookdev shot`: inspect and probe what is on disk. Rooms are imported when a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FolderPath = click.Path(path_type=Path)
+EXIT_CANNOT_TELL = 1
+
+
+@click.group()
+def shot() -> None:
+    """Look into shots: what they hold, and how their passes were written."""
+
+
+@shot.command()
+@click.argument("path", metavar="SHOT", type=FolderPath)
+def inspect(path: Path) -> None:
+    """Show what a SHOT holds: frames, size, rate, sound, and each pass with its range and gaps.
+
+    SHOT is a folder of passes, a folder of images, or a video. Exit code 2 when it cannot be rendered.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.shot.inspect import inspect_shot
+
+    table = Table("what")
+    table.add_column("found", overflow="fold")
+    rows = inspect_shot(path)
+    for what, found in rows:
+        table.add_row(what, Text(found))
+    Console().print(table)
+    if rows[-1][0] == "error":
+        raise SystemExit(2)
+
+
+@shot.command()
+@click.argument("path", metavar="SHOT", type=FolderPath)
+@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="The picture's folder.")
+@click.option("--dry-run", is_flag=True, help="Only show the verdict; write neither shot.toml nor picture.")
+def probe(path: Path, out: Path, dry_run: bool) -> None:
+    """Find out how a SHOT's motion vectors were written, and note it in its shot.toml.
+
+    Every sign, axis, scale and time direction is scored by how well it warps the shot's own frames onto
+    each other. Only a clear winner is taken; exit code 1 where the shot cannot tell. The picture shows a
+    frame, its warped neighbour, and their difference (grey: none).
+    """
+    from pipeline.image import write_png
+    from pipeline.shot import open_shot, probe_motion, probe_picture, write_motion_encoding
+
+    opened = open_shot(path)
+    found = probe_motion(opened)
+    for vector in found.vectors:
+        _show_readings(vector)
+    if found.encoding is None:
+        click.secho(f"motion: cannot tell: {found.reason}", fg="yellow", err=True)
+        raise SystemExit(EXIT_CANNOT_TELL)
+    click.echo(f"motion: {found.reason}")
+    if dry_run:
+        return
+    picture = out / f"{opened.name}_motion.png"
+    write_png(picture, probe_picture(opened, found.encoding, found.frame))
+    click.echo(f"{picture}: frame {opened.frame_numbers[found.frame]}, its warped neighbour, the difference")
+    click.echo(f"{write_motion_encoding(opened, found.encoding)}: [motion] written")
+
+
+def _show_readings(vector: object) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.shot.probe import VectorFinding
+
+    assert isinstance(vector, VectorFinding)
+    table = Table(f"vector in {' '.join(vector.channels)}, read as", "warp error", "of no motion's")
+    still = next((each.error for each in vector.scored if each.reading is None), 0.0)
+    for each in vector.scored[:6]:
+        said = "nothing moves"
+        if each.reading is not None:
+            x, y = each.reading.scale
+            said = f"x = {x:+.4g} {each.reading.channels[0]}, y = {y:+.4g} {each.reading.channels[1]}"
+            said += f" in {each.reading.unit}"
+        table.add_row(said, f"{each.error:.3e}", f"{each.error / still:.2f}" if still else "-")
+    if vector.scored:
+        Console().print(table)
+    if vector.arrow is not None:
+        slope, error = vector.arrow.slope, vector.arrow.error
+        click.echo(f"time: slope {slope:+.2f} +- {error:.2f} (+1: to the frame before, -1: to the next)")

@@ -1,0 +1,90 @@
+"""What a shot holds, as rows for a table: nothing is assumed that is not read from the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.errors import ShotError
+from pipeline.shot.exr import channel_names
+from pipeline.shot.folder import PASS_SUFFIXES, SIDECAR
+from pipeline.shot.read import open_shot
+from pipeline.shot.sequence import list_numbers, sequence_numbers
+from pipeline.shot.values import PassSource, Shot
+from pipeline.shot.video import sound_codec
+
+Row = tuple[str, str]
+
+
+def inspect_shot(path: Path) -> list[Row]:
+    """Rows (what, found) for a shot: frames, size, fps, duration, sound, and each pass with its range.
+
+    Gaps make a shot unusable, but not unreadable: then the rows say which frames each pass has and lacks, and
+    the last row is the error that opening it gives. Raises ShotError where there is nothing to list.
+    """
+    try:
+        shot = open_shot(path)
+    except ShotError as error:
+        rows = _ranges(path)
+        if not rows:
+            raise
+        return [*rows, ("error", str(error))]
+    numbers = shot.frame_numbers
+    seconds = float(shot.num_frames / shot.fps)
+    rows = [
+        ("shot", shot.name),
+        ("frames", f"{shot.num_frames} ({list_numbers(numbers)})"),
+        ("size", f"{shot.width} x {shot.height}"),
+        ("fps", f"{shot.fps} ({float(shot.fps):.3f}){_fps_source(shot)}"),
+        ("duration", f"{seconds:.3f} s"),
+        ("sound", _sound(shot)),
+    ]
+    return rows + [(f"pass {name}", _pass(shot, source)) for name, source in shot.passes.items()]
+
+
+def _fps_source(shot: Shot) -> str:
+    if shot.root.is_dir() and not (shot.root / SIDECAR).exists():
+        return f", assumed: there is no {SIDECAR}"
+    return ""
+
+
+def _sound(shot: Shot) -> str:
+    if shot.audio is None:
+        return "none"
+    return f"{sound_codec(shot.audio) or 'unknown'} in {shot.audio.name}"
+
+
+def _pass(shot: Shot, source: PassSource) -> str:
+    first, last = source.files[0], source.files[-1]
+    if source.video is not None or source.name == "joints":
+        return f"{source.origin}: {first.name}"
+    place = first.parent.relative_to(shot.root).as_posix()
+    files = first.name if first == last else f"{first.name} ... {last.name}"
+    text = f"{source.origin}: {place}/{files}, no gaps"
+    if source.origin == "exr":
+        text += f", channels {' '.join(channel_names(first))}"
+    if source.name == "motion":
+        text += f", read as {shot.motion.name}"
+    elif source.name == "depth":
+        text += f", read as {shot.depth.kind}"
+    return text
+
+
+def _ranges(path: Path) -> list[Row]:
+    """Which frames each folder has and lacks, where `open_shot` refuses."""
+    rows = []
+    for name, suffixes in PASS_SUFFIXES.items():
+        folder = path / name
+        found = sequence_numbers(folder, suffixes) if folder.is_dir() else []
+        if found:
+            rows.append((f"pass {name}", _range(found)))
+    if not rows and path.is_dir():
+        found = sequence_numbers(path, PASS_SUFFIXES["rgb"])
+        rows += [("pass rgb", _range(found))] if found else []
+    return rows
+
+
+def _range(found: list[int]) -> str:
+    span = range(found[0], found[-1] + 1)
+    missing = set(span) - set(found) if len(span) < 100 * len(found) else set()
+    text = f"{len(found)} frames, {found[0]}-{found[-1]}"
+    return f"{text}, missing {list_numbers(missing)}" if missing else f"{text}, no gaps"

@@ -1,0 +1,333 @@
+"""Find out how a shot's motion pass was written, from the shot's own pictures; never from its label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ShotError
+from pipeline.image import Float32Array, UInt8Array
+from pipeline.shot.arrow import ODDS, Arrow, Moment, time_arrow
+from pipeline.shot.encoding import MotionEncoding, VectorEncoding, decode, named_encodings
+from pipeline.shot.exr import channel_names, read_channels
+from pipeline.shot.fetch import fetch
+from pipeline.shot.hypotheses import (
+    FEWEST_PIXELS,
+    MARGIN,
+    MARGIN_FREE,
+    MARGIN_STILL,
+    SIGMAS,
+    Sample,
+    Scored,
+    compare,
+    fit_factor,
+    make_sample,
+    readings,
+    same,
+    score,
+    shrink,
+)
+from pipeline.shot.read import read_frames
+from pipeline.shot.values import PassSource, Shot
+
+LONGEST_SIDE = 512  # pixels that the readings are scored at
+MOST_LOOKED_AT = 24  # frames whose vectors are looked at; the ones that move most are scored
+MOST_SCORED = 12
+MOST_TIMED = 48  # frames that the time direction is measured on
+NEAR_NAMED = 1.05  # a fitted factor nearer to 1 than this is the convention itself
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+PAIRS = (("R", "G"), ("B", "A"), ("X", "Y"), ("Z", "W"), ("r", "g"), ("x", "y"), ("U", "V"))
+
+
+@dataclass(frozen=True)
+class VectorFinding:
+    """What the probe says of one stored vector: its readings, best first, the time arrow, and the verdict.
+
+    `reading` (as a vector to t-1) is None where it cannot tell, and then `reason` says why.
+    """
+
+    channels: tuple[str, str]
+    scored: tuple[Scored, ...]
+    arrow: Arrow | None
+    reading: VectorEncoding | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class MotionFinding:
+    """The verdict on a motion pass. `encoding` is None where it cannot tell; `reason` is one line for a user.
+
+    `frame` is the frame (from 0) that shows the verdict best.
+    """
+
+    encoding: MotionEncoding | None
+    reason: str
+    vectors: tuple[VectorFinding, ...]
+    frame: int
+
+
+def probe_motion(shot: Shot) -> MotionFinding:
+    """Score every reading of the shot's motion pass. Reads a few dozen frames; memory is a few frames.
+
+    Raises ShotError where the shot has no motion pass or a file is unreadable.
+    """
+    source = _motion_source(shot)
+    pairs = vector_pairs(channel_names(source.files[0]))
+    if not pairs:
+        names = ", ".join(channel_names(source.files[0]))
+        raise ShotError(
+            f"{source.files[0]}: holds the channels {names}; expected vectors as R G, X Y or X Y Z W; "
+            "export the motion pass"
+        )
+    if shot.num_frames < 3:
+        return MotionFinding(None, f"{shot.num_frames} frames cannot tell; at least 3 are needed", (), 0)
+    chosen = _frames_that_move(shot, source, pairs)
+    findings = tuple(_probe_vector(shot, source, pair, chosen) for pair in pairs)
+    told = [each for each in findings if each.reading is not None]
+    if not told:
+        return MotionFinding(None, findings[0].reason, findings, chosen[0])
+    encoding, reason = _combine(told, pairs)
+    return MotionFinding(encoding, reason, findings, chosen[0])
+
+
+def vector_pairs(names: list[str]) -> tuple[tuple[str, str], ...]:
+    """The channel pairs of a motion file that may hold vectors, in the file's own naming, first one first."""
+    found = []
+    prefixes = sorted({name.rpartition(".")[0] for name in names})
+    for prefix in prefixes:
+        for first, second in PAIRS:
+            pair = tuple(f"{prefix}.{each}" if prefix else each for each in (first, second))
+            if set(pair) <= set(names):
+                found.append((pair[0], pair[1]))
+    return tuple(found)
+
+
+def _motion_source(shot: Shot) -> PassSource:
+    if "motion" not in shot.passes:
+        raise ShotError(
+            f"{shot.root}: no motion pass (it has {', '.join(shot.passes)}); export it to motion/"
+        )
+    return shot.passes["motion"]
+
+
+def _frames_that_move(shot: Shot, source: PassSource, pairs: tuple[tuple[str, str], ...]) -> list[int]:
+    """Inner frames, those with the most varied vectors first: a still or a plain pan tells little."""
+    inner = np.arange(1, shot.num_frames - 1)
+    looked = inner[np.unique(np.linspace(0, len(inner) - 1, MOST_LOOKED_AT).astype(int))]
+    variety = {}
+    for t in looked:
+        stored = _stored(source, int(t), pairs[0])[::2, ::2]
+        usable = stored[np.isfinite(stored).all(axis=2) & (np.abs(stored) < 1e4).all(axis=2)]
+        spread = usable.std(axis=0) + np.abs(usable - np.median(usable)).mean(axis=0) if len(usable) else [0]
+        variety[int(t)] = float(np.sum(spread))
+    return sorted(variety, key=lambda t: -variety[t])[:MOST_SCORED]
+
+
+def _stored(source: PassSource, t: int, pair: tuple[str, str]) -> Float32Array:
+    return np.stack(read_channels(source.files[t], pair), axis=-1)
+
+
+def _around(
+    shot: Shot, source: PassSource, t: int, pair: tuple[str, str], reduction: int
+) -> tuple[Float32Array, Float32Array]:
+    """Luma [3, H, W] of t-1, t, t+1 and the stored vectors [H, W, 2] of t, at the probe's size."""
+    luma = np.stack([shrink(frame, reduction) for frame in _luma(read_frames(shot, t - 1, t + 2))])
+    height, width = luma.shape[1:]
+    begin = reduction // 2
+    stored = _stored(source, t, pair)[begin::reduction, begin::reduction][:height, :width]
+    return luma, stored
+
+
+def _luma(frames: UInt8Array) -> Float32Array:
+    luma: Float32Array = frames.astype(np.float32) @ (LUMA / np.float32(255.0))
+    return luma
+
+
+def _probe_vector(shot: Shot, source: PassSource, pair: tuple[str, str], chosen: list[int]) -> VectorFinding:
+    reduction = max(1, -(-max(shot.width, shot.height) // LONGEST_SIDE))
+    around = [_around(shot, source, t, pair, reduction) for t in chosen]
+    encoded = all(_looks_encoded(stored) for _, stored in around)
+    named = readings(pair, encoded=encoded)
+    size = (shot.width, shot.height)
+    samples = [make_sample(*each, size=size, reduction=reduction, encoded=encoded) for each in around]
+    samples = [sample for sample in samples if len(sample.points) >= FEWEST_PIXELS]
+    if not samples:
+        return VectorFinding(pair, (), None, None, "nothing moves in the sampled frames: it cannot be told")
+    scored = score(samples, named, pair)
+    winner = _accept(samples, scored, pair)
+    bases = named if winner is None else [winner]
+    free = score(samples, fit_factor(samples, pair, bases), pair)
+    if _needs_factor(samples, scored, free, winner, pair):
+        scored = free if winner is None else score(samples, fit_factor(samples, pair, named), pair)
+        winner = _accept(samples, scored, pair)
+    if winner is None:
+        return VectorFinding(pair, tuple(scored), None, None, _why_not(scored))
+    arrow = time_arrow(_moments(shot, source, pair, winner))
+    return VectorFinding(pair, tuple(scored), arrow, winner, "")
+
+
+def _looks_encoded(stored: Float32Array) -> bool:
+    """Whether numbers sit in [0, 1] round a half, as unsigned encodings do."""
+    drawn = stored[(stored != 0.0).any(axis=2)]
+    if len(drawn) == 0 or not np.isfinite(drawn).all():
+        return False
+    return bool(drawn.min() >= 0.0 and drawn.max() <= 1.0 and 0.25 < np.median(drawn) < 0.75)
+
+
+def _accept(samples: list[Sample], scored: list[Scored], pair: tuple[str, str]) -> VectorEncoding | None:
+    """The best reading, if it is clearly better than every one that gives another flow; else None.
+
+    Among readings that give the same flow, the one that stands first in the tables is taken.
+    """
+    best = scored[0]
+    if best.reading is None:
+        return None
+    twins = [best.reading]
+    for other in scored[1:]:
+        if same(samples, best.reading, other.reading, pair):
+            twins += [other.reading] if other.reading is not None else []
+            continue
+        ratio, sigmas = compare(samples, best, other, pair)
+        clear = ratio > MARGIN and sigmas > SIGMAS if other.reading is not None else ratio > MARGIN_STILL
+        if not clear:
+            return None
+    order = readings(pair, encoded=best.reading.offset != 0.0)
+    return min(twins, key=lambda twin: order.index(twin) if twin in order else len(order))
+
+
+def _needs_factor(
+    samples: list[Sample],
+    scored: list[Scored],
+    free: list[Scored],
+    winner: VectorEncoding | None,
+    pair: tuple[str, str],
+) -> bool:
+    """Whether a free factor explains the pictures much better than the best named reading."""
+    if free[0].reading is None:
+        return False
+    if winner is None and scored[0].reading is None:
+        return True
+    ratio, sigmas = compare(samples, free[0], scored[0], pair)
+    return ratio > MARGIN_FREE and sigmas > SIGMAS
+
+
+def _why_not(scored: list[Scored]) -> str:
+    best = scored[0]
+    if best.reading is None:
+        return "no reading explains the pictures better than no motion: it cannot be told"
+    return (
+        f"several readings come too close (best error {best.error:.2e}, next {scored[1].error:.2e}; "
+        f"asked for is {MARGIN:g}x where they differ): it cannot be told"
+    )
+
+
+def _moments(
+    shot: Shot, source: PassSource, pair: tuple[str, str], reading: VectorEncoding
+) -> Iterator[Moment]:
+    """Inner frames spread over the shot with their neighbours' vectors; the ends' are rarely valid."""
+    margin = 2 if shot.num_frames >= 7 else 1
+    inner = np.arange(margin, shot.num_frames - margin)
+    held: dict[int, tuple[Float32Array, Float32Array]] = {}
+    for t in inner[np.unique(np.linspace(0, len(inner) - 1, MOST_TIMED).astype(int))]:
+        around = range(int(t) - 1, int(t) + 2)
+        held = {n: held[n] if n in held else _decoded(shot, source, n, reading) for n in around}
+        yield Moment(np.stack([held[n][0] for n in around]), np.stack([held[n][1] for n in around]))
+
+
+def _decoded(
+    shot: Shot, source: PassSource, t: int, reading: VectorEncoding
+) -> tuple[Float32Array, Float32Array]:
+    """Luma [H, W] and flow [H, W, 2] of frame t."""
+    return _luma(read_frames(shot, t, t + 1))[0], decode(_stored(source, t, reading.channels), reading)
+
+
+def _combine(
+    told: list[VectorFinding], pairs: tuple[tuple[str, str], ...]
+) -> tuple[MotionEncoding | None, str]:
+    """One encoding from the readings of one or two vectors: their time directions have to fit together."""
+    first, second = told[0], told[1] if len(told) > 1 else None
+    assert first.arrow is not None
+    odds, even = first.arrow.log_odds, first.arrow.even
+    if second is not None:
+        assert second.arrow is not None
+        if first.arrow.direction == second.arrow.direction is not None:
+            return None, "both vectors point the same way in time: it cannot be told which to believe"
+        odds, even = odds - second.arrow.log_odds, even and second.arrow.even
+    direction = _direction(odds)
+    note = ""
+    if direction is None:
+        if not even:
+            slope, error = first.arrow.slope, first.arrow.error
+            return None, (
+                f"the time direction is not clear (slope {slope:+.2f} +- {error:.2f}, expected +1 or -1): "
+                "it cannot be told; a longer piece of the shot may"
+            )
+        direction = _conventional(first, pairs)
+        note = "; speeds are even, so to t-1 and to t+1 agree to 0.05 px and the convention was taken"
+    vectors = {direction: _pointed(first, direction)}
+    if second is not None:
+        opposite = "forward" if direction == "backward" else "backward"
+        vectors[opposite] = _pointed(second, opposite)
+    found = MotionEncoding("custom", **vectors)
+    used = tuple(each.channels for each in told)
+    for named in named_encodings(used):
+        if _matches(found, named):
+            found = named
+            break
+    return found, f"{found.name}, {' and '.join(sorted(vectors))}{note}"
+
+
+def _direction(odds: float) -> str | None:
+    """The time direction for log odds of "to t-1" over "to t+1", None where they are not clear."""
+    return None if abs(odds) < ODDS else "backward" if odds > 0 else "forward"
+
+
+def _conventional(first: VectorFinding, pairs: tuple[tuple[str, str], ...]) -> str:
+    """The direction of the first named encoding that has this reading of the first vector."""
+    for named in named_encodings(pairs):
+        for direction in ("backward", "forward"):
+            vector = getattr(named, direction)
+            if vector is not None and _close(vector, _pointed(first, direction)):
+                return direction
+    return "backward"
+
+
+def _pointed(finding: VectorFinding, direction: str) -> VectorEncoding:
+    """The finding's reading, which is of a vector to t-1, for the direction it has."""
+    assert finding.reading is not None
+    reading = finding.reading
+    if direction == "backward":
+        return reading
+    return replace(reading, scale=(-reading.scale[0], -reading.scale[1]))
+
+
+def _matches(found: MotionEncoding, named: MotionEncoding) -> bool:
+    return all(
+        (one is None) == (other is None) and (one is None or other is None or _close(one, other))
+        for one, other in ((found.forward, named.forward), (found.backward, named.backward))
+    )
+
+
+def _close(one: VectorEncoding, other: VectorEncoding) -> bool:
+    near = np.allclose(one.scale, other.scale, rtol=NEAR_NAMED - 1.0)
+    return one.channels == other.channels and one.unit == other.unit and one.offset == other.offset and near
+
+
+def probe_picture(shot: Shot, encoding: MotionEncoding, frame: int) -> UInt8Array:
+    """Frame, its warped neighbour, and their difference (times 4, grey = none), uint8 RGB [H, 3 W, 3]."""
+    direction = "backward" if encoding.backward is not None else "forward"
+    vector = encoding.backward or encoding.forward
+    assert vector is not None
+    other = frame - 1 if direction == "backward" else frame + 1
+    flow = decode(_stored(_motion_source(shot), frame, vector.channels), vector)
+    now = read_frames(shot, frame, frame + 1)[0].astype(np.float32)
+    neighbour = read_frames(shot, other, other + 1)[0].astype(np.float32)
+    warped, seen = fetch(neighbour, np.nan_to_num(flow, nan=0.0, posinf=0.0, neginf=0.0))
+    known: NDArray[np.bool_] = seen & np.isfinite(flow).all(axis=2)
+    difference = np.where(known[..., None], 128.0 + 4.0 * (warped - now), 128.0)
+    sheet = np.concatenate([now, np.where(known[..., None], warped, 0.0), difference], axis=1)
+    rounded: UInt8Array = np.clip(np.rint(sheet), 0, 255).astype(np.uint8)
+    return rounded
