@@ -55,6 +55,37 @@ def lint(dataset_file: Path, fix: bool, yes: bool) -> None:
     _report(dataset_file, lint_dataset(dataset_file, file, tokens=tokens))
 
 
+@dataset.command()
+@click.argument("dataset_file", type=FilePath)
+@click.option("--sheet", type=FilePath, help="Contact sheet, PNG; default: out/audit/<name>.png.")
+def audit(dataset_file: Path, sheet: Path | None) -> None:
+    """Show what the images of DATASET_FILE cover and which do not belong.
+
+    Ends with what to shoot and what to drop. Exit code 2 if there are errors.
+    """
+    from rich.console import Console
+
+    from pipeline.models import FAMILIES, find_model
+    from training.curate.audit import audit_dataset, to_do
+    from training.curate.screen import coverage_table, write_coverage
+
+    file = read_dataset_file(dataset_file)
+    family, _ = find_model(file.model if file.model in FAMILIES else dataset_file.parent / file.model)
+    audits = audit_dataset(dataset_file, file, size=family.default_size)
+    console = Console()
+    for each in audits:
+        console.print(coverage_table(each))
+        shoot, drop = to_do(each)
+        for title, lines in (("shoot", shoot), ("drop or look at", drop)):
+            for line in lines or ["nothing"]:
+                click.echo(f"{title}: {line}")
+    if any(each.images for each in audits):
+        picture = sheet or Path("out") / "audit" / f"{file.name}.png"
+        write_coverage(picture, audits)
+        click.echo(f"{picture}: the images by view")
+    _report(dataset_file, [finding for each in audits for finding in each.findings])
+
+
 def _agreed(question: str, yes: bool) -> bool:
     if yes:
         return True

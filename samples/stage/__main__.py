@@ -8,6 +8,7 @@ import click
 
 from samples.stage.datasets import CONCEPTS, write_dataset
 from samples.stage.shots import SAMPLE_SHOTS, write_scene
+from samples.stage.spoiled import write_spoiled
 
 
 @click.command()
@@ -18,11 +19,12 @@ from samples.stage.shots import SAMPLE_SHOTS, write_scene
     help="Where samples/ is.",
 )
 def main(root: Path) -> None:
-    """Write samples/shots, samples/characters, samples/places and samples/styles."""
+    """Write samples/shots, samples/characters, samples/places, samples/styles and samples/spoiled."""
     for name, scene in SAMPLE_SHOTS.items():
         click.echo(write_scene(scene, root / "shots" / name, replace=True).root)
     for name in CONCEPTS:
         click.echo(write_dataset(name, root))
+    click.echo(write_spoiled(root))
 
 
 if __name__ == "__main__":

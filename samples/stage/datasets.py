@@ -1,6 +1,7 @@
 """The four sample datasets: 20 captioned film stills each of two characters, a place and a style.
 
-Captions follow negative captioning: they say everything but the concept, and its trigger.
+Captions follow negative captioning: they say everything but the concept, and its trigger. Beside the images
+`joints.json` keeps what the stage knows of each still: joints and camera, frame N for image N.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 from pipeline.controls import depth_map, pose_map_points
 from pipeline.files import write_text
 from pipeline.image import write_png
+from pipeline.shot import Figure, FrameJoints, write_joints
 from samples.stage.captions import caption
 from samples.stage.cast import BY_NAME
-from samples.stage.render import render
+from samples.stage.render import Frame, render
 from samples.stage.sampling import random_scene
 from samples.stage.scene import Scene
 
@@ -42,7 +44,8 @@ class Concept:
     subject: str | None
 
 
-def _varied(rng: np.random.Generator, index: int, name: str | None = None) -> Scene:
+def varied(rng: np.random.Generator, index: int, name: str | None = None) -> Scene:
+    """Scene number `index` of a dataset: views and framings take turns, everything else is drawn."""
     framing = _FRAMINGS[index % len(_FRAMINGS)]
     odds = tuple(float(framing == f) for f in ("closeup", "medium", "full"))
     scene = random_scene(
@@ -57,7 +60,7 @@ def _varied(rng: np.random.Generator, index: int, name: str | None = None) -> Sc
 
 
 def _character(name: str) -> Callable[[np.random.Generator, int], Scene]:
-    return lambda rng, index: _varied(rng, index, name)
+    return lambda rng, index: varied(rng, index, name)
 
 
 CONCEPTS: Mapping[str, Concept] = {
@@ -75,12 +78,12 @@ CONCEPTS: Mapping[str, Concept] = {
         "places/vaulthall", "VaultHall", "hall", "place",
         ("teal wall", "round door", "amber strip"),
         ("people", "action", "framing", "view", "light", "film look"),
-        lambda rng, index: replace(_varied(rng, index), place="VaultHall"), None,
+        lambda rng, index: replace(varied(rng, index), place="VaultHall"), None,
     ),
     "vaultfilm": Concept(
         "styles/vaultfilm", "VaultFilm", "film look", "style",
         ("teal shadows", "grain", "vignette"), ("people", "action", "framing", "view", "place", "light"),
-        lambda rng, index: replace(_varied(rng, index), look="VaultFilm"), None,
+        lambda rng, index: replace(varied(rng, index), look="VaultFilm"), None,
     ),
 }  # fmt: skip
 
@@ -95,6 +98,7 @@ def write_dataset(name: str, root: Path, *, seed: int = 4242) -> Path:
     for sub in ("images", "depth", "pose", "engine"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((seed, list(CONCEPTS).index(name)))
+    joints = []
     for index in range(NUM_IMAGES):
         scene = concept.scene(rng, index)
         number = int(rng.integers(scene.num_frames))
@@ -105,9 +109,20 @@ def write_dataset(name: str, root: Path, *, seed: int = 4242) -> Path:
         write_png(folder / "depth" / f"{stem}.png", depth_map(frame.depth[None])[0])
         write_png(folder / "pose" / f"{stem}.png", pose_map_points(frame.points, *frame.depth.shape))
         write_text(folder / "images" / f"{stem}.txt", caption(scene, number, subject=concept.subject) + "\n")
+        joints.append(joints_of(frame, scene, index + 1))
+    write_joints(folder / "joints.json", joints)
     if not (folder / "dataset.toml").exists():
         write_text(folder / "dataset.toml", _toml(name, concept))
     return folder
+
+
+def joints_of(frame: Frame, scene: Scene, number: int) -> FrameJoints:
+    """Joints and camera of a frame of the scene, as frame `number`."""
+    figures = tuple(
+        Figure(role.member.name, index + 1, frame.points[index], frame.world[index].astype(np.float32))
+        for index, role in enumerate(scene.roles)
+    )
+    return FrameJoints(number, figures, camera=frame.state.camera.as_json())
 
 
 def _toml(name: str, concept: Concept) -> str:

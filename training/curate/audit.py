@@ -1,0 +1,185 @@
+"""Coverage of a dataset: what its images show, what they lack, and which do not belong.
+
+read images -> measure each -> compare them -> findings, a list of what to shoot or drop
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import DatasetError
+from pipeline.image import UInt8Array, read_image
+from pipeline.shot import FrameJoints
+from training.curate.findings import Finding
+from training.curate.measure import Measures, measure, same_picture
+from training.curate.outliers import FloatArray, head_pattern, outliers
+from training.curate.scan import Folder, Still, scan
+from training.curate.views import Seen, head_of, look, read_known
+from training.schema import DatasetFile
+
+BLURRED_BELOW = 0.4  # stage stills 0.64 to 0.82, one after a Gaussian of 2.5 pixels 0.16
+SAME_ABOVE = 0.95  # stage stills of one character at most 0.70, neighbouring video frames above 0.98
+TOO_DARK, TOO_BRIGHT = 8.0, 94.0  # mean L* beyond which a picture shows next to nothing
+ONE_SIDED = 0.8  # share of the images with the same light or background that the trigger will take over
+SAME_BACKGROUND = 12.0  # delta E of the picture's borders
+MIN_IMAGES = 5  # with fewer, a share says nothing
+
+
+@dataclass(frozen=True)
+class Audited:
+    """One image with all that was found out about it."""
+
+    still: Still
+    picture: UInt8Array  # [H, W, 3]
+    measures: Measures
+    seen: Seen
+    pattern: FloatArray | None  # [5], see `outliers`
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One concept: its images, counts for the table, and findings."""
+
+    folder: Folder
+    images: tuple[Audited, ...]
+    findings: tuple[Finding, ...]
+    coverage: dict[str, Counter[str]] = field(default_factory=dict)
+    """"view", "framing", "light", "background" -> how many images of each."""
+
+    @property
+    def num_judged(self) -> int:
+        """How many images could be compared with the others: their heads are known and large enough."""
+        return sum(image.pattern is not None for image in self.images)
+
+
+def audit_dataset(path: Path, file: DatasetFile, *, size: int) -> tuple[Audit, ...]:
+    """Audit every concept of the dataset file at `path`, for a model that trains at `size` pixels.
+
+    An image that cannot be read is a finding. Raises `ShotError` for a broken joints.json.
+    """
+    return tuple(_audit_concept(folder, size) for folder in scan(path, file))
+
+
+def _audit_concept(folder: Folder, size: int) -> Audit:
+    findings = [fault for fault in folder.faults if fault.rule in ("no-images", "same-stem")]
+    known = read_known(folder.path)
+    images = []
+    for still in folder.stills:
+        try:
+            picture = read_image(still.path, error=DatasetError)
+        except DatasetError as error:
+            text = str(error).removeprefix(f"{still.path}: ")
+            findings.append(Finding("error", "unreadable", str(still.path), text))
+            continue
+        images.append(_examine(folder, still, picture, known=known))
+    findings += [*_each(images, size), *_pairs(images)]
+    if folder.concept.kind == "character":
+        findings += _strangers(images)
+    coverage = _coverage(images)
+    if images:
+        findings += _gaps(folder, coverage, len(images))
+    findings.sort(key=lambda finding: (finding.level != "error", finding.rule, finding.where))
+    return Audit(folder, tuple(images), tuple(findings), coverage)
+
+
+def _examine(
+    folder: Folder, still: Still, picture: UInt8Array, *, known: Mapping[int, FrameJoints]
+) -> Audited:
+    measures = measure(picture)
+    seen = look(still.path.stem, still.caption, known, trigger=folder.concept.trigger)
+    pattern = None
+    if seen.figure is not None and measures.lightness >= TOO_DARK:
+        pattern = head_pattern(picture, *head_of(seen.figure))
+    return Audited(still, picture, measures, seen, pattern)
+
+
+def _each(images: Sequence[Audited], size: int) -> Iterator[Finding]:
+    """Faults that an image has by itself."""
+    for image in images:
+        where, found = str(image.still.path), image.measures
+        if min(found.width, found.height) < size:
+            text = (
+                f"{found.width}x{found.height} pixels, the model trains at {size}x{size}; use a larger image"
+            )
+            yield Finding("error", "resolution", where, text)
+        if found.lightness < TOO_DARK or found.lightness > TOO_BRIGHT:
+            state = "dark" if found.lightness < TOO_DARK else "bright"
+            text = f"nearly all {state} (mean L* {found.lightness:.0f} of 100); drop it or expose it again"
+            yield Finding("warning", "luminance", where, text)
+        elif found.sharpness < BLURRED_BELOW:
+            text = f"blurred (sharpness {found.sharpness:.2f}, sharp from 0.6); drop it or use another frame"
+            yield Finding("warning", "blurred", where, text)
+
+
+def _pairs(images: Sequence[Audited]) -> Iterator[Finding]:
+    """Images that are nearly one of those before them."""
+    for index, image in enumerate(images):
+        alike = [(same_picture(image.measures, other.measures), other) for other in images[:index]]
+        likeness, twin = max(alike, key=lambda pair: pair[0], default=(0.0, image))
+        if likeness >= SAME_ABOVE:
+            text = f"nearly the same picture as {twin.still.path.name} ({likeness:.0%}); drop one of them"
+            yield Finding("warning", "duplicate", str(image.still.path), text)
+
+
+def _strangers(images: Sequence[Audited]) -> Iterator[Finding]:
+    for index, times in outliers([image.pattern for image in images]).items():
+        text = f"does not look like the others ({times:.1f} times the usual distance); look at it, or drop it"
+        yield Finding("warning", "outlier", str(images[index].still.path), text)
+
+
+def _coverage(images: Sequence[Audited]) -> dict[str, Counter[str]]:
+    return {
+        "view": Counter(image.seen.view or "unknown" for image in images),
+        "framing": Counter(image.seen.framing or "unknown" for image in images),
+        "light": Counter(image.measures.light for image in images),
+        "background": Counter(_backgrounds(images)),
+    }
+
+
+def _backgrounds(images: Sequence[Audited]) -> Iterator[str]:
+    """A name for each image's background: the first image whose borders have about the same colours."""
+    leaders: list[Audited] = []
+    for image in images:
+        for leader in leaders:
+            apart = np.linalg.norm((image.measures.border - leader.measures.border).reshape(-1, 3), axis=1)
+            if float(apart.mean()) < SAME_BACKGROUND:
+                yield f"as {leader.still.path.stem}"
+                break
+        else:
+            leaders.append(image)
+            yield f"as {image.still.path.stem}"
+
+
+def _gaps(folder: Folder, coverage: dict[str, Counter[str]], num_images: int) -> Iterator[Finding]:
+    """What the images lack, to be shot."""
+    concept, views = folder.concept, coverage["view"]
+    known = num_images - views["unknown"]
+    missing = [view for view in concept.wanted_views if not views[view]]
+    if views["profile"]:  # of an unknown side: it may be the missing one
+        missing = [view for view in missing if not view.startswith("profile")]
+    if missing and known >= ONE_SIDED * num_images:
+        text = f"no image from: {', '.join(missing)}; shoot these, or take them out of views"
+        yield Finding("warning", "views", folder.where, text)
+    if num_images < MIN_IMAGES:
+        return
+    sides = {"light": concept.kind != "style", "background": concept.kind not in ("place", "style")}
+    for what, matters in sides.items():
+        commonest, count = coverage[what].most_common(1)[0]
+        if matters and count >= ONE_SIDED * num_images:
+            text = f"{count} of {num_images} images have the same {what} ({commonest}); shoot others"
+            yield Finding("warning", what, folder.where, text)
+
+
+def to_do(audit: Audit) -> tuple[list[str], list[str]]:
+    """(what to shoot, what to drop or look at), one line each."""
+    shoot = [finding.text for finding in audit.findings if finding.rule in ("views", "light", "background")]
+    drop: dict[str, list[str]] = {}
+    for finding in audit.findings:
+        if finding.where in {str(image.still.path) for image in audit.images} or finding.rule == "unreadable":
+            drop.setdefault(Path(finding.where).name, []).append(finding.rule)
+    return shoot, [f"{name}: {', '.join(rules)}" for name, rules in sorted(drop.items())]

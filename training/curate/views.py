@@ -1,0 +1,138 @@
+"""How a subject is seen: view and framing, from the renderer's joints, else from the caption's own words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.shot import Figure, FrameJoints
+from pipeline.shot.joints import read_joints_file
+from training.captions import names
+from training.schema import View
+
+Framing = Literal["closeup", "medium", "full"]
+Source = Literal["joints", "caption", "unknown"]
+JOINTS_FILE = "joints.json"
+
+# Degrees between the face and the camera where the next view begins; the sample captions use the same.
+FRONT_END, THREE_QUARTER_END, PROFILE_END = 22.0, 62.0, 118.0
+_NECK, _R_EAR, _L_EAR, _NOSE = 1, 16, 17, 0  # COCO-18
+_HIPS, _ANKLES = (8, 11), (10, 13)
+_NOSE_REACH = (
+    1.4  # how far the nose stands before the ears, in units of half the head's width (anthropometry)
+)
+_VIEW_WORDS: tuple[tuple[str, View | Literal["profile"]], ...] = (
+    ("three-quarter", "three-quarter"),
+    ("3/4 view", "three-quarter"),
+    ("profile left", "profile left"),
+    ("left profile", "profile left"),
+    ("profile right", "profile right"),
+    ("right profile", "profile right"),
+    ("profile", "profile"),
+    ("side view", "profile"),
+    ("from the side", "profile"),
+    ("back view", "back"),
+    ("rear view", "back"),
+    ("from behind", "back"),
+    ("front view", "front"),
+    ("frontal", "front"),
+    ("facing the camera", "front"),
+)
+_FRAMING_WORDS: tuple[tuple[str, Framing], ...] = (
+    ("closeup", "closeup"),
+    ("close-up", "closeup"),
+    ("close up", "closeup"),
+    ("headshot", "closeup"),
+    ("medium shot", "medium"),
+    ("upper body", "medium"),
+    ("cowboy shot", "medium"),
+    ("full shot", "full"),
+    ("full body", "full"),
+    ("wide shot", "full"),
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How one image shows its subject. "profile" alone: the side is not known."""
+
+    view: View | Literal["profile"] | None
+    framing: Framing | None
+    source: Source
+    figure: Figure | None = None
+
+
+def read_known(images: Path) -> Mapping[int, FrameJoints]:
+    """`joints.json` beside a folder of images, by frame number; empty without it. Raises `ShotError`."""
+    path = images.parent / JOINTS_FILE
+    return read_joints_file(path) if path.is_file() else {}
+
+
+def look(stem: str, caption: str, known: Mapping[int, FrameJoints], *, trigger: str) -> Seen:
+    """View and framing of the image with this stem: frame N of the joints is image N."""
+    joints = known.get(int(stem)) if stem.isdecimal() else None
+    if joints is not None and joints.figures:
+        figure = _subject(joints, trigger)
+        return Seen(view_of(figure, joints.camera), framing_of(figure), "joints", figure)
+    view = next((view for words, view in _VIEW_WORDS if names(caption, words)), None)
+    framing = next((framing for words, framing in _FRAMING_WORDS if names(caption, words)), None)
+    return Seen(view, framing, "caption" if view or framing else "unknown")
+
+
+def view_of(figure: Figure, camera: Mapping[str, Any]) -> View | None:
+    """How the camera sees the figure's face; None where the head's joints are not known.
+
+    Exact with `world` joints and the camera's position and rotation; from the picture's own points otherwise,
+    where the nose's offset from the ears' middle and the ears' distance give sine and cosine of the angle.
+    """
+    if figure.world is not None and "position" in camera and "rotation" in camera:
+        ears = figure.world[[_R_EAR, _L_EAR]].mean(axis=0)
+        face, way = figure.world[_NOSE] - ears, np.asarray(camera["position"]) - ears
+        right = np.asarray(camera["rotation"])[0]
+        cosine = float(face @ way) / max(float(np.linalg.norm(face) * np.linalg.norm(way)), 1e-9)
+        return _view(math.degrees(math.acos(min(max(cosine, -1.0), 1.0))), float(face @ right))
+    head = figure.points[[_NOSE, _R_EAR, _L_EAR]]
+    if (head[:, 2] == 0).any() or not np.ptp(head[:, 0]):
+        return None
+    nose, right_ear, left_ear = head[:, 0]
+    sine = (nose - (right_ear + left_ear) / 2.0) / _NOSE_REACH
+    cosine = (
+        left_ear - right_ear
+    ) / 2.0  # the left ear is to the picture's right of a face seen from the front
+    return _view(abs(math.degrees(math.atan2(sine, cosine))), float(sine))
+
+
+def framing_of(figure: Figure) -> Framing:
+    """Full where an ankle is in the picture, medium where a hip is, closeup otherwise."""
+    inside = figure.points[:, 2] > 0
+    if inside[list(_ANKLES)].any():
+        return "full"
+    return "medium" if inside[list(_HIPS)].any() else "closeup"
+
+
+def head_of(figure: Figure) -> tuple[NDArray[np.float64], float]:
+    """The middle of the head [2] in pixels, x then y, and its distance to the neck, which scales with it."""
+    head = figure.points[[_R_EAR, _L_EAR], :2].mean(axis=0).astype(np.float64)
+    return head, float(np.linalg.norm(figure.points[_NECK, :2] - head))
+
+
+def _view(degrees: float, towards_right: float) -> View:
+    if degrees < FRONT_END:
+        return "front"
+    if degrees < THREE_QUARTER_END:
+        return "three-quarter"
+    if degrees < PROFILE_END:
+        return "profile right" if towards_right > 0 else "profile left"
+    return "back"
+
+
+def _subject(joints: FrameJoints, trigger: str) -> Figure:
+    """The figure that bears the trigger's name, else the largest."""
+    named = [figure for figure in joints.figures if figure.name.lower() == trigger.lower()]
+    return named[0] if named else max(joints.figures, key=lambda figure: float(np.ptp(figure.points[:, 1])))
