@@ -13,7 +13,7 @@ import click
 
 from pipeline.errors import DatasetError, ModelError
 from training.curate.findings import Finding, has_errors
-from training.schema import read_dataset_file
+from training.schema import ConceptKind, read_dataset_file
 
 EXIT_FAULTY = 2  # bad input: the dataset has errors
 FilePath = click.Path(path_type=Path)
@@ -84,6 +84,33 @@ def audit(dataset_file: Path, sheet: Path | None) -> None:
         write_coverage(picture, audits)
         click.echo(f"{picture}: the images by view")
     _report(dataset_file, [finding for each in audits for finding in each.findings])
+
+
+@dataset.command("import")
+@click.argument("source", type=FilePath)
+@click.option("--out", type=FilePath, required=True, help="Folder for the new dataset.")
+@click.option("--name", help="Name of the dataset; default: the folder's.")
+@click.option(
+    "--kind",
+    type=click.Choice(["character", "place", "style", "object"]),
+    default="character",
+    show_default=True,
+    help="What the concepts are; edit dataset.toml where they differ.",
+)
+@click.option("--caption", "suffix", type=click.Choice([".txt", ".caption"]), help="Which captions to use.")
+def import_(source: Path, out: Path, name: str | None, kind: ConceptKind, suffix: str | None) -> None:
+    """Bring in a dataset of kohya's sd-scripts.
+
+    SOURCE is a folder of N_concept folders, one of these, or kohya's dataset TOML. All that is read is said,
+    and all that is not; the originals stay as they are.
+    """
+    from training.curate.importing import echo, write_import
+    from training.curate.kohya import read_kohya
+
+    concepts = read_kohya(source, caption_suffix=suffix)
+    for line in echo(concepts):
+        click.echo(line)
+    click.echo(f"{write_import(concepts, out, name=name or out.resolve().name, kind=kind)}: written")
 
 
 def _agreed(question: str, yes: bool) -> bool:
