@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ from pipeline.shot.sequence import (
     PNG_SUFFIXES,
     check_sizes,
     find_sequence,
+    group_sequences,
     image_size,
     list_numbers,
+    without_gaps,
 )
 from pipeline.shot.values import PassSource, Shot
 from pipeline.shot.video import sound_codec
@@ -36,7 +39,7 @@ from pipeline.shot.video import sound_codec
 log = logging.getLogger(__name__)
 
 SIDECAR = "shot.toml"
-SIDECAR_KEYS = ("fps", "name", "characters", "motion", "depth")
+SIDECAR_KEYS = ("fps", "name", "characters", "missing", "motion", "depth")
 JOINTS_FILE = "joints.json"
 AUDIO_SUFFIXES = (".wav", ".m4a", ".mp3", ".flac")  # audio.wav beside rgb/
 PASS_SUFFIXES = {
@@ -48,6 +51,16 @@ PASS_SUFFIXES = {
     "visible": PNG_SUFFIXES,
     "truth": PNG_SUFFIXES,
 }
+PASS_WORDS: Mapping[str, frozenset[str]] = {  # words of file names, as renderers' defaults have them
+    "depth": frozenset({"depth", "z", "zdepth", "worlddepth"}),
+    "normal": frozenset({"normal", "normals", "worldnormal"}),
+    "motion": frozenset({"motion", "vector", "vectors", "velocity", "motionvector", "motionvectors"}),
+    "ids": frozenset({"id", "ids", "objectid", "index", "indexob"}),
+    "rgb": frozenset(
+        {"rgb", "beauty", "color", "colour", "combined", "image", "final", "finalimage", "movie"}
+    ),
+}
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 DEFAULT_FPS = Fraction(24)  # film; only where no shot.toml says otherwise
 HIGHEST_FPS = 1000
 
@@ -61,24 +74,19 @@ class Sidecar:
     characters: tuple[str, ...] = ()
     motion: MotionEncoding = NATIVE_MOTION
     depth: DepthEncoding = LINEAR_DEPTH
+    hold: bool = False  # missing = "hold": a missing frame is the one before it
 
 
 def open_folder(root: Path) -> Shot:
     """Open a shot folder. Headers of all files are checked; no pixels are read. Raises ShotError."""
     sidecar = read_sidecar(root)
-    rgb = find_sequence(_rgb_folder(root), IMAGE_SUFFIXES)
-    numbers = tuple(rgb)
-    first = rgb[numbers[0]]
+    found = _sorted_by_name(root, sidecar.hold) or _by_folder(root, sidecar.hold)
+    numbers = tuple(found["rgb"])
+    first = found["rgb"][numbers[0]]
     width, height = image_size(first)
     passes: dict[str, PassSource] = {}
-    for name, suffixes in PASS_SUFFIXES.items():
-        folder = root / name
-        if name == "rgb":
-            files = tuple(rgb.values())
-        elif folder.is_dir():
-            files = _pass_files(folder, suffixes, numbers)
-        else:
-            continue
+    for name, frames in found.items():
+        files = _pass_files(name, frames, numbers)
         check_sizes(files, width=width, height=height, reference=first)
         passes[name] = PassSource(name=name, files=files, origin=files[0].suffix.lower().lstrip("."))
     joints = root / JOINTS_FILE
@@ -101,6 +109,53 @@ def open_folder(root: Path) -> Shot:
     )
 
 
+def _by_folder(root: Path, hold: bool) -> dict[str, dict[int, Path]]:
+    """Pass -> frame number -> file where each pass has its folder, or all images are rgb."""
+    found = {"rgb": find_sequence(_rgb_folder(root), IMAGE_SUFFIXES, hold=hold)}
+    for name, suffixes in PASS_SUFFIXES.items():
+        if name != "rgb" and (root / name).is_dir():
+            found[name] = find_sequence(root / name, suffixes, hold=hold)
+    return found
+
+
+def _sorted_by_name(root: Path, hold: bool) -> dict[str, dict[int, Path]]:
+    """The same where one folder holds several sequences, told apart by a word in their names; else empty.
+
+    So Unity Recorder's, Blender's compositor's and Unreal's outputs open as they are: shot_Beauty_0001.png
+    beside shot_Depth_0001.exr. The pictures' sequence needs no word where it is the only one without.
+    """
+    if any((root / name).is_dir() for name in PASS_SUFFIXES):
+        return {}
+    groups = group_sequences(root, (*IMAGE_SUFFIXES, *EXR_SUFFIXES))
+    if len(groups) < 2:
+        return {}
+    named: dict[str, list[str]] = {}
+    for stem, frames in groups.items():
+        suffix = next(iter(frames.values())).suffix.lower()
+        words = {word.lower() for word in WORD.findall(stem)}
+        fits = [name for name, known in PASS_WORDS.items() if words & known and suffix in PASS_SUFFIXES[name]]
+        named.setdefault(fits[0] if fits else "", []).append(stem)
+    unknown = named.pop("", [])
+    if "rgb" not in named:
+        named["rgb"] = [stem for stem in unknown if _is_picture(groups[stem])]
+        unknown = [stem for stem in unknown if stem not in named["rgb"]]
+    for name, stems in named.items():
+        if len(stems) != 1:
+            listed = " and ".join(next(iter(groups[stem].values())).name for stem in stems) or "none"
+            raise ShotError(
+                f"{root}: {len(stems)} of its {len(groups)} sequences look like {name} ({listed}); "
+                f"expected one; put each pass in a folder of its own, like {name}/"
+            )
+    for stem in unknown:
+        first = next(iter(groups[stem].values()))
+        log.warning("%s: its name says no pass (depth, normal, motion, ids); passed over", first)
+    return {name: without_gaps(root, groups[stems[0]], hold=hold) for name, stems in named.items()}
+
+
+def _is_picture(frames: Mapping[int, Path]) -> bool:
+    return all(path.suffix.lower() in IMAGE_SUFFIXES for path in frames.values())
+
+
 def _rgb_folder(root: Path) -> Path:
     if (root / "rgb").is_dir():
         return root / "rgb"
@@ -118,16 +173,18 @@ def _rgb_folder(root: Path) -> Path:
     return root
 
 
-def _pass_files(folder: Path, suffixes: tuple[str, ...], numbers: tuple[int, ...]) -> tuple[Path, ...]:
-    found = find_sequence(folder, suffixes)
+def _pass_files(name: str, found: Mapping[int, Path], numbers: tuple[int, ...]) -> tuple[Path, ...]:
+    """The pass's file of each frame. Raises ShotError where it lacks one."""
     missing = set(numbers) - set(found)
+    folder = next(iter(found.values())).parent
+    where = folder if folder.name == name else f"{folder} ({name})"
     if missing:
         raise ShotError(
-            f"{folder}: {len(found)} frames for {len(numbers)} of rgb; missing {list_numbers(missing)}; "
+            f"{where}: {len(found)} frames for {len(numbers)} of rgb; missing {list_numbers(missing)}; "
             "expected one for each; export them"
         )
     if len(found) > len(numbers):
-        log.warning("%s: %d frames beyond rgb's are passed over", folder, len(found) - len(numbers))
+        log.warning("%s: %d frames beyond rgb's are passed over", where, len(found) - len(numbers))
     return tuple(found[number] for number in numbers)
 
 
@@ -177,7 +234,14 @@ def read_sidecar(root: Path) -> Sidecar:
         characters=tuple(characters),
         motion=parse_motion(table["motion"], f"{path}:motion") if "motion" in table else NATIVE_MOTION,
         depth=parse_depth(table["depth"], f"{path}:depth") if "depth" in table else LINEAR_DEPTH,
+        hold=_parse_missing(table.get("missing", "error"), f"{path}:missing"),
     )
+
+
+def _parse_missing(value: Any, where: str) -> bool:
+    if value not in ("error", "hold"):
+        raise ShotError(f'{where}: {value!r}; expected "error", or "hold" to repeat the frame before')
+    return bool(value == "hold")
 
 
 def _load_toml(path: Path) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ShotError
 from pipeline.image import Float32Array, UInt8Array, read_image, read_png
 from pipeline.shot.encoding import LINEAR_DEPTH, NATIVE_MOTION, VectorEncoding, decode, decode_depth
-from pipeline.shot.exr import read_channels
+from pipeline.shot.exr import channel_names, read_channels
 from pipeline.shot.fetch import invert
 from pipeline.shot.folder import open_folder
 from pipeline.shot.joints import read_joints_file
@@ -25,6 +25,7 @@ from pipeline.shot.video import VIDEO_SUFFIXES, iterate_video, probe_video
 MOTION_CHANNELS = ("forward.X", "forward.Y", "backward.X", "backward.Y")  # what `write_shot` writes
 NORMAL_CHANNELS = ("X", "Y", "Z")
 DEPTH_CHANNELS = ("Z",)
+DEPTH_NAMES = ("Depth.Z", "Z", "WorldDepth.R", "Depth.R", "R", "Y")  # as found, the surest first
 
 
 def open_shot(path: Path) -> Shot:
@@ -132,7 +133,7 @@ def _vectors(shot: Shot, t: int, vector: VectorEncoding) -> Float32Array:
     """The stored vector of frame t in pixels, [H, W, 2]."""
     file = _source(shot, "motion").files[t]
     try:
-        return decode(_sized(shot, file, _stack(file, vector.channels)), vector)
+        return decode(_sized(shot, file, _stack(file, vector.channels, outside=np.nan)), vector)
     except ShotError as error:
         if shot.motion is NATIVE_MOTION and "holds the channels" in str(error):
             raise ShotError(f"{error}, or run `lookdev shot probe {shot.root}`") from error
@@ -172,13 +173,20 @@ def _read_rgb(path: Path) -> NDArray[Any]:
     return read_image(path, error=ShotError)
 
 
-def _stack(path: Path, channels: tuple[str, ...]) -> NDArray[Any]:
-    return np.stack(read_channels(path, channels), axis=-1)
+def _stack(path: Path, channels: tuple[str, ...], *, outside: float = 0.0) -> NDArray[Any]:
+    return np.stack(read_channels(path, channels, outside=outside), axis=-1)
+
+
+def _read_depth(path: Path) -> NDArray[Any]:
+    """The depth of a file that may hold other layers too; where nothing was stored nothing was hit."""
+    held = channel_names(path)
+    names = (name for name in DEPTH_NAMES if any(each == name or each.endswith(f".{name}") for each in held))
+    return read_channels(path, [next(names, DEPTH_CHANNELS[0])], outside=np.inf)[0]
 
 
 READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
     "truth": _read_rgb,
-    "depth": lambda path: read_channels(path, DEPTH_CHANNELS)[0],
+    "depth": _read_depth,
     "normal": lambda path: _stack(path, NORMAL_CHANNELS),
     "ids": lambda path: read_png(path, kind="uint16", error=ShotError).astype(np.uint32),
     "visible": lambda path: read_png(path, kind="gray", error=ShotError),

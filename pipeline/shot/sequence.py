@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.errors import ShotError
 from pipeline.image import JPEG_END, PNG_END, PNG_SIGNATURE
 from pipeline.shot.exr import exr_size
+
+log = logging.getLogger(__name__)
 
 PNG_SUFFIXES = (".png",)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -33,11 +36,34 @@ def list_numbers(numbers: Iterable[int]) -> str:
     return ", ".join(parts) + (f" and {more} more ranges" if more > 0 else "")
 
 
-def find_sequence(folder: Path, suffixes: Sequence[str]) -> dict[int, Path]:
+def group_sequences(folder: Path, suffixes: Sequence[str]) -> dict[str, dict[int, Path]]:
+    """The numbered files of a folder by stem and suffix ("shot_.png") -> frame number -> path, in order.
+
+    Raises ShotError where one has a number twice; files without a number are passed over.
+    """
+    groups: dict[str, dict[int, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        match = NUMBERED.match(path.stem)
+        if path.suffix.lower() in suffixes and match is not None and not path.name.startswith("."):
+            _add(
+                folder, groups.setdefault(match["stem"] + path.suffix.lower(), {}), int(match["number"]), path
+            )
+    return {stem: dict(sorted(frames.items())) for stem, frames in groups.items()}
+
+
+def _add(folder: Path, frames: dict[int, Path], number: int, path: Path) -> None:
+    if number in frames:
+        both = f"{frames[number].name} and {path.name}"
+        raise ShotError(f"{folder}: frame {number} is there twice ({both}); expected one; remove the other")
+    frames[number] = path
+
+
+def find_sequence(folder: Path, suffixes: Sequence[str], *, hold: bool = False) -> dict[int, Path]:
     """The numbered files of `folder` with one of `suffixes`, frame number -> path, in order.
 
     The number is the last run of digits before the suffix; any start will do. Hidden files are passed over.
-    Raises ShotError: no such files, a file without a number, two sequences, two files of one number, a gap.
+    With `hold` a missing frame is the one before it. Raises ShotError: no such files, a file without a
+    number, two sequences, two files of one number, a gap.
     """
     paths = sorted(
         path
@@ -61,14 +87,8 @@ def find_sequence(folder: Path, suffixes: Sequence[str]) -> dict[int, Path]:
         if len(stems) > 1:
             names = " and ".join(first.name for first in stems.values())
             raise ShotError(f"{folder}: holds two sequences ({names}); expected one; move the other away")
-        if number in frames:
-            both = f"{frames[number].name} and {path.name}"
-            raise ShotError(
-                f"{folder}: frame {number} is there twice ({both}); expected one; remove the other"
-            )
-        frames[number] = path
-    _check_gaps(folder, frames)
-    return dict(sorted(frames.items()))
+        _add(folder, frames, number, path)
+    return without_gaps(folder, dict(sorted(frames.items())), hold=hold)
 
 
 def sequence_numbers(folder: Path, suffixes: Sequence[str]) -> list[int]:
@@ -81,19 +101,30 @@ def sequence_numbers(folder: Path, suffixes: Sequence[str]) -> list[int]:
     return sorted({int(match["number"]) for match in matches if match is not None})
 
 
-def _check_gaps(folder: Path, frames: Mapping[int, Path]) -> None:
+def without_gaps(folder: Path, frames: dict[int, Path], *, hold: bool) -> dict[int, Path]:
+    """`frames`, in order, once no number between is missing; with `hold` the frame before fills a gap.
+
+    Raises ShotError that lists the missing numbers.
+    """
     first, last = min(frames), max(frames)
     if last - first + 1 == len(frames):
-        return
+        return frames
     missing = last - first + 1 - len(frames)
     if missing > 100 * len(frames):  # stray digits in a name, not a gap; a list would be endless
         raise ShotError(
             f"{folder}: {len(frames)} files numbered from {first} to {last}; expected no gaps; renumber"
         )
     gaps = list_numbers(set(range(first, last + 1)) - set(frames))
-    raise ShotError(
-        f"{folder}: {missing} of frames {first}-{last} missing: {gaps}; expected no gaps; export them again"
-    )
+    if not hold:
+        raise ShotError(
+            f"{folder}: {missing} of frames {first}-{last} missing: {gaps}; expected no gaps; export them "
+            'again, or set missing = "hold" in shot.toml'
+        )
+    log.warning("%s: frames %s are missing; the one before each is held", folder, gaps)
+    filled: dict[int, Path] = {}
+    for number in range(first, last + 1):
+        filled[number] = frames.get(number) or filled[number - 1]
+    return filled
 
 
 def check_sizes(files: Sequence[Path], *, width: int, height: int, reference: Path) -> None:

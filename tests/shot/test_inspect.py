@@ -37,10 +37,8 @@ def test_gaps_are_listed_pass_by_pass(shot_root: Path, capsys: pytest.CaptureFix
     assert "missing 9" in capsys.readouterr().out
 
 
-def test_names_with_spaces_quotes_and_brackets(
-    shot_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    odd = shot_root.rename(shot_root.with_name("it's a \"shot\" [red]ü"))
+def test_names_with_spaces_quotes_and_brackets(shot_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = shot_root.rename(shot_root.with_name('it\'s a "shot" [red]ü'))
     (odd / "shot.toml").write_text('fps = "25"')
     assert cli.main(["shot", "inspect", str(odd)]) == 0
     assert "[red]ü" in capsys.readouterr().out
