@@ -94,7 +94,7 @@ def time_arrow(moments: Iterable[Moment]) -> Arrow:
 
 def _evidence(moment: Moment) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Columns [N, 6], change of brightness [N] of the usable pixels, and acceleration [M] where known."""
-    missing: NDArray[np.bool_] = ~np.isfinite(moment.flow).all(axis=3)
+    missing = np.logical_not(np.isfinite(moment.flow).all(axis=3))
     flow = np.where(missing[..., None], np.float32(0.0), moment.flow)
     now = flow[1]
     picture = np.stack([_band(luma) for luma in moment.luma])

@@ -36,7 +36,7 @@ def invert(there: Float32Array, here: Float32Array) -> Float32Array:
     other way, whose negative starts the search on the right surface. Solves F(p) = -there(p + F(p)) by
     fixed-point iteration (Chen et al. 2008); nan where that does not lead back: hidden, or out of frame.
     """
-    missing: NDArray[np.bool_] = ~np.isfinite(there).all(axis=2)
+    missing = np.logical_not(np.isfinite(there).all(axis=2))
     source = np.dstack([np.where(missing[..., None], np.float32(0.0), there), missing.astype(np.float32)])
     found = -np.where(np.isfinite(here).all(axis=2, keepdims=True), here, np.float32(0.0))
     for _ in range(ROUNDS):

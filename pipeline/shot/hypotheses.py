@@ -164,7 +164,7 @@ def _gradient(sample: Sample) -> Float32Array:
     now = sample.luma[1]
     x, y = sample.points.astype(np.intp).T
     planes = [cv2.Scharr(now, cv2.CV_32F, 1, 0)[y, x], cv2.Scharr(now, cv2.CV_32F, 0, 1)[y, x]]
-    gradient: Float32Array = np.stack(planes, axis=1) / np.float32(32.0)
+    gradient: Float32Array = (np.stack(planes, axis=1) / 32.0).astype(np.float32)
     return gradient
 
 

@@ -127,7 +127,7 @@ def _frames_that_move(shot: Shot, source: PassSource, pairs: tuple[tuple[str, st
 
 
 def _stored(source: PassSource, t: int, pair: tuple[str, str]) -> Float32Array:
-    return np.stack(read_channels(source.files[t], pair), axis=-1)
+    return np.stack(read_channels(source.files[t], pair, outside=np.nan), axis=-1)
 
 
 def _around(
@@ -160,7 +160,7 @@ def _probe_vector(shot: Shot, source: PassSource, pair: tuple[str, str], chosen:
     winner = _accept(samples, scored, pair)
     bases = named if winner is None else [winner]
     free = score(samples, fit_factor(samples, pair, bases), pair)
-    if _needs_factor(samples, scored, free, winner, pair):
+    if _needs_factor(samples, scored, free, pair):
         scored = free if winner is None else score(samples, fit_factor(samples, pair, named), pair)
         winner = _accept(samples, scored, pair)
     if winner is None:
@@ -182,35 +182,44 @@ def _accept(samples: list[Sample], scored: list[Scored], pair: tuple[str, str]) 
 
     Among readings that give the same flow, the one that stands first in the tables is taken.
     """
-    best = scored[0]
-    if best.reading is None:
+    best = _candidate(samples, scored, pair)
+    if best is None or best.reading is None:
         return None
     twins = [best.reading]
-    for other in scored[1:]:
+    for other in scored:
+        if other is best:
+            continue
         if same(samples, best.reading, other.reading, pair):
             twins += [other.reading] if other.reading is not None else []
             continue
         ratio, sigmas = compare(samples, best, other, pair)
-        clear = ratio > MARGIN and sigmas > SIGMAS if other.reading is not None else ratio > MARGIN_STILL
-        if not clear:
+        is_still = same(samples, None, other.reading, pair)  # as UV read as pixels is, nearly
+        if not (ratio > MARGIN_STILL if is_still else ratio > MARGIN and sigmas > SIGMAS):
             return None
     order = readings(pair, encoded=best.reading.offset != 0.0)
     return min(twins, key=lambda twin: order.index(twin) if twin in order else len(order))
+
+
+def _candidate(samples: list[Sample], scored: list[Scored], pair: tuple[str, str]) -> Scored | None:
+    """The best reading in which something moves.
+
+    "Nothing moves" may have the least error over all pixels, where light stays while surfaces turn; whether
+    it is better where the two differ is for `compare` to say.
+    """
+    return next((each for each in scored if not same(samples, None, each.reading, pair)), None)
 
 
 def _needs_factor(
     samples: list[Sample],
     scored: list[Scored],
     free: list[Scored],
-    winner: VectorEncoding | None,
     pair: tuple[str, str],
 ) -> bool:
     """Whether a free factor explains the pictures much better than the best named reading."""
-    if free[0].reading is None:
-        return False
-    if winner is None and scored[0].reading is None:
-        return True
-    ratio, sigmas = compare(samples, free[0], scored[0], pair)
+    fitted, named = _candidate(samples, free, pair), _candidate(samples, scored, pair)
+    if fitted is None or named is None:
+        return fitted is not None
+    ratio, sigmas = compare(samples, fitted, named, pair)
     return ratio > MARGIN_FREE and sigmas > SIGMAS
 
 
