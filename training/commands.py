@@ -86,6 +86,29 @@ def audit(dataset_file: Path, sheet: Path | None) -> None:
     _report(dataset_file, [finding for each in audits for finding in each.findings])
 
 
+@dataset.command()
+@click.argument("dataset_file", type=FilePath)
+@click.option("--template", help="Comma-separated; fields {class} {trigger} {framing} {view} {light}.")
+@click.option("--yes", is_flag=True, help="Write without asking.")
+def caption(dataset_file: Path, template: str | None, yes: bool) -> None:
+    """Write captions for images of DATASET_FILE that have none.
+
+    Says what is known (view and framing from joints, light from the pixels); the trigger goes in, invariants
+    stay out. Captions that are there stay as they are. Shows all of them first.
+    """
+    from training.curate.caption import DEFAULT_TEMPLATE, propose_captions, write_captions
+
+    file = read_dataset_file(dataset_file)
+    proposals = propose_captions(dataset_file, file, template=template or DEFAULT_TEMPLATE)
+    for proposal in proposals:
+        click.echo(f"{proposal.path}: {proposal.caption}")
+    if not proposals:
+        click.echo("every image has its caption")
+    elif _agreed(f"Write {len(proposals)} captions?", yes, what="caption"):
+        write_captions(proposals)
+        click.echo(f"{len(proposals)} captions written; add what only an eye can tell: action, place")
+
+
 @dataset.command("import")
 @click.argument("source", type=FilePath)
 @click.option("--out", type=FilePath, required=True, help="Folder for the new dataset.")
@@ -113,7 +136,7 @@ def import_(source: Path, out: Path, name: str | None, kind: ConceptKind, suffix
     click.echo(f"{write_import(concepts, out, name=name or out.resolve().name, kind=kind)}: written")
 
 
-def _agreed(question: str, yes: bool) -> bool:
+def _agreed(question: str, yes: bool, *, what: str = "--fix") -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
