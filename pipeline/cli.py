@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli_lora import lora
 from pipeline.cli_preset import preset
 from pipeline.cli_shot import shot
 from pipeline.errors import UserError
@@ -163,6 +164,7 @@ def doctor() -> None:
 
 lookdev.add_command(preset)
 lookdev.add_command(shot)
+lookdev.add_command(lora)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("output", "journal"),
     ("render",),
     ("batch", "doctor"),
-    ("screen", "cli_shot", "cli_preset"),
+    ("screen", "cli_shot", "cli_preset", "cli_lora"),
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

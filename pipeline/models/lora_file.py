@@ -1,8 +1,8 @@
-"""LoRA files in kohya's format: the contract between training, rendering and other tools.
+"""LoRA files: the contract between training, rendering and other tools.
 
-Keys are `<module>.lora_down.weight` (Linear [r, in], conv [r, in, k, k]), `<module>.lora_up.weight` (Linear
-[out, r], conv [out, r, 1, 1]) and `<module>.alpha` (a scalar); the change to a weight is weight * alpha / r *
-up @ down (Hu et al. 2021). Module names are in `names.py`. Metadata are strings; nested values are JSON.
+lookdev writes kohya's layout and reads kohya's, PEFT's and diffusers' (`lora_keys.py`); what the tensors do
+to a weight is in `lora_change.py`, which layers the names mean in `lora_layers.py`. Metadata are strings;
+nested values are JSON.
 """
 
 from __future__ import annotations
@@ -22,38 +22,39 @@ from safetensors.torch import save as save_bytes
 from pipeline.errors import ModelError
 from pipeline.files import write_bytes
 from pipeline.models.families import Family
+from pipeline.models.lora_alpha import alpha_reader
+from pipeline.models.lora_change import LoraModule, build_module
+from pipeline.models.lora_keys import ALPHA, DOWN, UP, group_keys, layout_of
 
-DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
+__all__ = [
+    "ALPHA",
+    "DOWN",
+    "HASH_KEY",
+    "UP",
+    "LoraFile",
+    "lora_metadata",
+    "parse_modules",
+    "read_lora",
+    "write_lora",
+]
+
 HASH_KEY = "sshs_model_hash"  # sha256 of the bytes after the header, as kohya and A1111 compute it
 _ALIGNMENT = 8  # safetensors pads its header to this many bytes
 
 
 @dataclass(frozen=True)
-class LoraPair:
-    """One module's change: `down` [r, in, ...], `up` [out, r, ...], float32."""
-
-    down: torch.Tensor
-    up: torch.Tensor
-    alpha: float
-
-    @property
-    def rank(self) -> int:
-        """The inner dimension r."""
-        return int(self.down.shape[0])
-
-    def delta(self) -> torch.Tensor:
-        """alpha / r * up @ down in the weight's shape, [out, in] or [out, in, k, k]."""
-        product = self.up.flatten(1) @ self.down.flatten(1)  # [out, in * k * k]
-        return (product * (self.alpha / self.rank)).view(self.up.shape[0], *self.down.shape[1:])
-
-
-@dataclass(frozen=True)
 class LoraFile:
-    """What a LoRA file holds: module name -> pair, and its metadata."""
+    """What a LoRA file holds.
+
+    `state` is key -> tensor as stored, in the file's order; `modules` is module name -> what it does;
+    `layout` is "kohya", "peft", "diffusers" or "mixed".
+    """
 
     path: Path
-    pairs: Mapping[str, LoraPair]
+    state: Mapping[str, torch.Tensor]
+    modules: Mapping[str, LoraModule]
     metadata: Mapping[str, str]
+    layout: str
 
 
 def lora_metadata(
@@ -96,30 +97,33 @@ def lora_metadata(
 
 
 def write_lora(path: Path, state: Mapping[str, torch.Tensor], *, metadata: Mapping[str, str]) -> None:
-    """Write kohya keys -> tensors to `path`, whole or not at all; the same input gives the same bytes.
+    """Write keys -> tensors to `path`, whole or not at all; the same input gives the same bytes.
 
-    A missing alpha is written as the rank, which is what its absence means to kohya's loader.
-    `sshs_model_hash` is added. Raises ValueError for keys that make no LoRA or metadata that are no strings,
-    OutputError when the system refuses.
+    In kohya's layout a missing alpha is written as the rank, which is what its absence means to kohya's
+    loader. `sshs_model_hash` is added. Raises ValueError for keys that make no LoRA or metadata that are no
+    strings, OutputError when the system refuses.
     """
     wrong = [key for key, value in metadata.items() if not isinstance(value, str)]
     if wrong:
         raise ValueError(f"LoRA metadata must be strings; these are not: {', '.join(wrong)}")
     try:
-        pairs = parse_pairs(path, state)
+        modules = parse_modules(path, state, metadata)
     except ModelError as error:
         raise ValueError(str(error)) from error
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-    for name, pair in pairs.items():
-        tensors.setdefault(name + ALPHA, torch.tensor(pair.alpha))
+    if layout_of(state) == "kohya":
+        for name, module in modules.items():
+            tensors.setdefault(name + ALPHA, torch.tensor(module.alpha))
     write_bytes(path, _with_metadata(save_bytes(tensors), metadata))
 
 
 def read_lora(path: Path) -> LoraFile:
-    """Read and check a kohya-format file.
+    """Read and check a LoRA file of any layout.
 
-    Raises ModelError when the file is missing, is no safetensors (pickles can run code and are never opened),
-    is damaged (its own hash disagrees), or holds keys that are not plain LoRA.
+    PEFT's layouts hold no alpha: it comes from diffusers' adapter metadata, or from an adapter_config.json
+    beside the file; without both it is the rank. Raises ModelError when the file is missing, is no
+    safetensors (pickles can run code and are never opened), is damaged (its own hash disagrees), or holds
+    keys or tensors that make no LoRA.
     """
     try:
         data = path.read_bytes()
@@ -141,49 +145,31 @@ def read_lora(path: Path) -> LoraFile:
         raise ModelError(
             f"LoRA {path}: its weights do not match its {HASH_KEY}; expected a whole file: copy it again"
         )
-    return LoraFile(path=path, pairs=parse_pairs(path, state), metadata=metadata)
+    modules = parse_modules(path, state, metadata)
+    return LoraFile(path=path, state=state, modules=modules, metadata=metadata, layout=layout_of(state))
 
 
-def parse_pairs(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, LoraPair]:
-    """Group kohya keys by module, in the file's order.
-
-    Raises ModelError that names `path` and the first keys that are no plain LoRA.
-    """
-    known = (DOWN, UP, ALPHA)
-    strange = [key for key in state if not key.endswith(known)]
-    if strange:
-        raise ModelError(
-            f"LoRA {path}: {_some(strange)} are not plain LoRA keys; "
-            f"expected kohya's format: {', '.join(known)}"
-        )
-    modules = dict.fromkeys(key.removesuffix(end) for key in state for end in known if key.endswith(end))
-    if not modules:
-        raise ModelError(f"LoRA {path}: holds no weights; export it again")
-    halves = [name for name in modules if name + DOWN not in state or name + UP not in state]
-    if halves:
-        raise ModelError(f"LoRA {path}: {_some(halves)} lack a lora_up or lora_down weight; export it again")
-    return {name: _pair(path, name, state) for name in modules}
-
-
-def _pair(path: Path, name: str, state: Mapping[str, torch.Tensor]) -> LoraPair:
-    down, up = state[name + DOWN].detach().float(), state[name + UP].detach().float()
-    plain = down.ndim == up.ndim == 2 or (down.ndim == up.ndim == 4 and up.shape[2:] == (1, 1))
-    if not plain or down.shape[0] != up.shape[1]:
-        raise ModelError(
-            f"LoRA {path}: {name} has down {tuple(down.shape)} and up {tuple(up.shape)}; "
-            "expected [r, in] and [out, r] (or [r, in, k, k] and [out, r, 1, 1])"
-        )
-    if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
-        raise ModelError(
-            f"LoRA {path}: {name} holds nan or inf; its training diverged: use another checkpoint"
-        )
-    alpha = state.get(name + ALPHA)
-    return LoraPair(down=down, up=up, alpha=float(down.shape[0]) if alpha is None else float(alpha))
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+def parse_modules(
+    path: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> dict[str, LoraModule]:
+    """Group keys by module, in the file's order, and check each. Raises ModelError that names `path`."""
+    where = f"LoRA {path}"
+    read_alpha = alpha_reader(path, metadata)
+    modules = {}
+    for name, keys in group_keys(state, where=where).items():
+        parts = {part: state[key].detach() for part, key in keys.items()}
+        stored = parts.pop("alpha", None)
+        if stored is not None and stored.numel() != 1:
+            raise ModelError(f"{where}: {name} has an alpha of {stored.numel()} numbers; expected one")
+        vector = parts.pop("peft_magnitude", None)
+        if vector is not None:  # a convolution's is [1, out, 1, 1] in peft; kohya's is [out, 1, ...]
+            parts["magnitude"] = vector.reshape(-1, *[1] * (parts["up"].ndim - 1 if "up" in parts else 1))
+        if stored is None and "down" in parts and parts["down"].ndim:
+            alpha = read_alpha(name, int(parts["down"].shape[0]))
+        else:
+            alpha = None if stored is None else float(stored)
+        modules[name] = build_module(parts, alpha=alpha, name=name, where=where)
+    return modules
 
 
 def _split(data: bytes) -> tuple[int, dict[str, dict[str, str]]]:

@@ -36,11 +36,11 @@ def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "iris.safetensors"
     write_lora(path, make_state(), metadata=make_metadata())
     lora = read_lora(path)
-    assert list(lora.pairs) == [NAME]
-    pair = lora.pairs[NAME]
-    assert torch.equal(pair.down, make_state()[f"{NAME}.lora_down.weight"])
-    assert torch.equal(pair.up, make_state()[f"{NAME}.lora_up.weight"])
-    assert (pair.rank, pair.alpha) == (2, 1.0)
+    assert list(lora.modules) == [NAME]
+    module = lora.modules[NAME]
+    assert torch.equal(module.parts["down"], make_state()[f"{NAME}.lora_down.weight"])
+    assert torch.equal(module.parts["up"], make_state()[f"{NAME}.lora_up.weight"])
+    assert (module.kind, module.rank, module.alpha, lora.layout) == ("lora", 2, 1.0, "kohya")
     assert dict(lora.metadata).items() >= make_metadata().items()
 
 
@@ -76,27 +76,7 @@ def test_alpha_is_always_written_and_absent_means_rank(tmp_path: Path) -> None:
     with safe_open(path, "pt") as file:
         assert float(file.get_tensor(f"{NAME}.alpha")) == 2.0
     save_file(make_state(alpha=None), path)
-    assert read_lora(path).pairs[NAME].alpha == 2.0
-
-
-def test_delta_by_hand() -> None:
-    from pipeline.models.lora_file import LoraPair
-
-    pair = LoraPair(down=torch.tensor([[1.0, 2.0], [0.0, 1.0]]), up=torch.tensor([[3.0, 4.0]]), alpha=1.0)
-    assert pair.delta().tolist() == [[1.5, 5.0]]  # 1 / 2 * [3, 4] @ [[1, 2], [0, 1]]
-
-
-def test_delta_of_a_convolution_is_down_then_up() -> None:
-    from pipeline.models.lora_file import LoraPair
-
-    generator = torch.Generator().manual_seed(0)
-    down, up = torch.randn(2, 3, 3, 3, generator=generator), torch.randn(5, 2, 1, 1, generator=generator)
-    x = torch.randn(1, 3, 8, 8, generator=generator)
-    delta = LoraPair(down=down, up=up, alpha=4.0).delta()
-    by_two = torch.nn.functional.conv2d(torch.nn.functional.conv2d(x, down), up) * (4.0 / 2)
-    torch.testing.assert_close(
-        torch.nn.functional.conv2d(x, delta), by_two, rtol=1e-4, atol=1e-4
-    )  # order of sums
+    assert read_lora(path).modules[NAME].alpha == 2.0
 
 
 def test_a_wrong_write_is_our_own_error(tmp_path: Path) -> None:
@@ -122,7 +102,7 @@ def bad_files() -> dict[str, bytes]:
     half = {key: tensor for key, tensor in make_state().items() if "up" not in key}
     narrow = make_state() | {f"{NAME}.lora_up.weight": torch.zeros(5, 3, 1, 1)}
     nan = make_state() | {f"{NAME}.lora_up.weight": torch.full((5, 2, 1, 1), float("nan"))}
-    dora = make_state() | {f"{NAME}.dora_scale": torch.ones(5)}
+    strange = make_state() | {f"{NAME}.diff_b": torch.ones(5)}
     flipped[-1] ^= 1
     return {
         "empty": b"",
@@ -133,7 +113,9 @@ def bad_files() -> dict[str, bytes]:
         "no up": save(half),
         "ranks differ": save(narrow),
         "nan": save(nan),
-        "dora": save(dora),
+        "strange key": save(strange),
+        "nan alpha": save(make_state(alpha=float("nan"))),
+        "adapter metadata": save(make_state(alpha=None), {"lora_adapter_metadata": "[1"}),
         "no weights": save({}),
         "damaged": save(make_state(), {"sshs_model_hash": "0" * 64}),
     }

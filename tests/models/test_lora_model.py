@@ -127,7 +127,7 @@ def test_exported_file_gives_what_was_trained(
     base: Model, make_lora: Callable[..., tuple[Model, Path]], conv_rank: int
 ) -> None:
     trained, path = make_lora(1, conv_rank=conv_rank)
-    kernels = [pair for pair in read_lora(path).pairs.values() if pair.down.shape[-2:] == (3, 3)]
+    kernels = [module for module in read_lora(path).modules.values() if module.shape[2:] == (3, 3)]
     assert {(pair.rank, pair.alpha) for pair in kernels} == ({(3, 1.5)} if conv_rank else set())
     plain = predict(base)
     apply_loras(base, [LoraUse(path)])
@@ -166,7 +166,7 @@ def test_weights_by_hand_with_two_loras(base: Model, make_lora: Callable[..., tu
     apply_loras(base, [LoraUse(one, 0.5, 0.25), LoraUse(two, -1.0, 2.0)])
     after = weights(base)
     remove_loras(base)
-    first, second = read_lora(one).pairs, read_lora(two).pairs
+    first, second = read_lora(one).modules, read_lora(two).modules
     for key, kohya, w1, w2 in (
         ("unet.mid_block.attentions.0.proj_in.weight", "lora_unet_mid_block_attentions_0_proj_in", 0.5, -1.0),
         (
@@ -183,8 +183,8 @@ def test_weights_by_hand_with_two_loras(base: Model, make_lora: Callable[..., tu
         ),
     ):
         a, b = first[kohya], second[kohya]
-        change = w1 * (2.0 / 4) * (a.up.squeeze() @ a.down.squeeze())
-        change = change + w2 * (4.0 / 2) * (b.up.squeeze() @ b.down.squeeze())
+        change = w1 * (2.0 / 4) * (a.parts["up"].squeeze() @ a.parts["down"].squeeze())
+        change = change + w2 * (4.0 / 2) * (b.parts["up"].squeeze() @ b.parts["down"].squeeze())
         torch.testing.assert_close(after[key].squeeze(), before[key].squeeze() + change, rtol=1e-5, atol=1e-6)
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert len(changed) == len(first)  # and nothing else
