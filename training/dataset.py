@@ -158,7 +158,7 @@ def _read_concept(
     renders = folder_beside(root, concept.engine, "engine", where, advice="the engine's render of each image")
     masks = folder_beside(root, concept.masks, "masks", where, advice="the mask of each image")
     if masks is not None:
-        log.warning("%s.masks: training does not weigh the loss by masks yet; the audit reads them", where)
+        log.warning("%s.masks: checked, but training does not weigh the loss by masks yet", where)
     examples = []
     for path in images:
         whole = read_image(path, error=DatasetError)
