@@ -31,7 +31,7 @@ from samples.miniature.optimizer import MatrixAdam
 from training import losses
 
 PEAK_RATE = 5e-4
-EMA_DECAY = 0.985  # per meeting of the workers
+EMA_DECAY = 0.95  # per meeting of the workers: over 160 steps, which a falling rate does not make stale
 MEET_EVERY = 8  # steps a worker takes alone before weights are averaged (local SGD, Stich 2019)
 FILM_SHARE, ENGINE_SHARE = 0.12, 0.03  # the rest is restyling
 CONTROL_CHOICES = (("depth", "pose"), ("depth",), ("pose",), ())
@@ -240,7 +240,7 @@ def modules(parts: Parts) -> list[Any]:
     return [parts.unet, parts.text_encoder, *(parts.controlnets[kind] for kind in CONTROL_KINDS)]
 
 
-def rate_at(share: float, step: int, *, warmup: int = 200, decay_from: float = 0.45) -> float:
+def rate_at(share: float, step: int, *, warmup: int = 200, decay_from: float = 0.78) -> float:
     """Warm-up, plateau, then a linear fall over the rest of the budget (`share` of it spent, in [0,
     1]).
     """

@@ -23,9 +23,17 @@ from samples.stage.sampling import random_scene
 from samples.stage.scene import Scene
 
 NUM_IMAGES = 20
-ENGINE_LINE = (
-    'engine = "engine"  # the engine\'s render of each still: half of the steps train the way from it'
-)
+ENGINE_LINE = 'engine = "engine"  # the engine\'s render of each still'
+TRAIN = """\
+[train]
+steps = 300
+rank = 32
+alpha = 32.0
+conv_rank = 32  # the miniature paints its detail where it has no attention: train its convolutions too
+lr = 3e-3
+engine_probability = 0.9  # of the steps train the way from the engine's render
+control_probability = 0.9
+"""
 _VIEWS = (0.0, 0.75, -0.75, 1.5, -1.5, 3.0, 0.4, -0.4)  # yaw of the figure: every view, turn by turn
 _FRAMINGS = ("closeup", "medium", "medium", "closeup", "full")
 
@@ -134,5 +142,5 @@ def _toml(name: str, concept: Concept) -> str:
         f'trigger = "{concept.trigger}"\nclass = "{concept.class_word}"\nkind = "{concept.kind}"\n'
         f'images = "images"\n{ENGINE_LINE}\n'
         f"invariant = {listed(concept.invariant)}  # belongs to the concept: never captioned\n"
-        f"variable = {listed(concept.variable)}  # varies: always captioned\n\n[train]\n"
+        f"variable = {listed(concept.variable)}  # varies: always captioned\n\n{TRAIN}"
     )
