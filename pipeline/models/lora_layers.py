@@ -125,6 +125,8 @@ def sgm_path(path: str, config: Mapping[str, Any]) -> str:
     if path in _ENDS_SGM:
         return _ENDS_SGM[path]
     parts = path.split(".")
+    if parts[0] not in ("down_blocks", "mid_block", "up_blocks"):
+        return path  # an embedding that the original code does not have
     layers = int(config["layers_per_block"])
     if parts[0] == "mid_block":
         kind, number, rest = parts[1], int(parts[2]), parts[3:]

@@ -269,7 +269,7 @@ def test_masks_are_read_and_said_to_be_unused(folder: Path, caplog: pytest.LogCa
     shutil.copytree(folder / "depth", folder / "masks")
     (folder / "dataset.toml").write_text(TOML + 'masks = "masks"\n', encoding="utf-8")
     load(folder)
-    assert "masks: training does not weigh the loss by masks yet" in caplog.text
+    assert "masks: checked, but training does not weigh the loss by masks yet" in caplog.text
 
 
 def test_concepts_get_equal_exposure_whatever_their_folders(folder: Path) -> None:

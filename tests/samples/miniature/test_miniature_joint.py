@@ -129,8 +129,8 @@ def test_a_step_trains_what_took_part(tokenizer_folder: Path) -> None:
 
 def test_rate_warms_up_holds_and_falls() -> None:
     assert joint.rate_at(0.0, 0) == pytest.approx(joint.PEAK_RATE / 200)
-    assert joint.rate_at(0.3, 500) == joint.PEAK_RATE
-    assert joint.rate_at(0.825, 500) == pytest.approx(0.5 * joint.PEAK_RATE)
+    assert joint.rate_at(0.7, 500) == joint.PEAK_RATE
+    assert joint.rate_at(0.89, 500) == pytest.approx(0.5 * joint.PEAK_RATE)
     assert joint.rate_at(1.0, 500) == pytest.approx(0.02 * joint.PEAK_RATE)
 
 
