@@ -1,4 +1,4 @@
-"""`lookdev lora`: look at LoRA files and check them.
+"""`lookdev lora`: look at LoRA files, check them, and turn one into another.
 
 Nothing heavy is imported before a sub-command runs.
 """
@@ -22,7 +22,7 @@ _MODEL_HELP = "Model family or model; default: the family that the file fits bes
 
 @click.group()
 def lora() -> None:
-    """Look at LoRA files and check them."""
+    """Look at LoRA files, check, convert, merge, resize them."""
 
 
 @lora.command()
@@ -82,6 +82,67 @@ def verify(file: Path, model: str | None, everything: bool) -> None:
         )
 
 
+@lora.command()
+@click.argument("file", type=FilePath)
+@click.argument("out", type=FilePath)
+@click.option("--to", "layout", required=True, type=click.Choice(["kohya", "peft", "diffusers"]))
+@click.option("--model", help=_MODEL_HELP)
+def convert(file: Path, out: Path, layout: str, model: str | None) -> None:
+    """Write FILE in another layout to OUT, bit for bit, alpha included.
+
+    kohya is for A1111, ComfyUI and kohya's tools; peft is what diffusers writes today; diffusers its earlier
+    names.
+    """
+    from pipeline.models.lora_convert import convert as convert_lora
+    from pipeline.models.lora_file import write_lora
+
+    _keep_input(out, [file])
+    opened, family = _open(file, model)
+    state, metadata = convert_lora(opened, layout, family)
+    write_lora(out, state, metadata=metadata)
+    click.echo(f"{out}: {len(opened.modules)} modules in {layout}'s layout, for {family}")
+
+
+@lora.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE[:WEIGHT]...")
+@click.option("--out", required=True, type=FilePath, help="The merged file.")
+@click.option("--rank", type=click.IntRange(min=1), help="Cut to this rank; default: the ranks add up.")
+@click.option("--model", help=_MODEL_HELP)
+def merge(files: tuple[str, ...], out: Path, rank: int | None, model: str | None) -> None:
+    """Add up LoRAs into one: iris.safetensors:0.8 film.safetensors:0.5.
+
+    Without --rank the ranks add up and the sum is exact; with it, each layer keeps its largest singular
+    values.
+    """
+    from pipeline.models.lora_arithmetic import merge as merge_loras
+    from pipeline.models.lora_file import write_lora
+
+    weighted = [_weighted(text) for text in files]
+    _keep_input(out, [path for path, _ in weighted])
+    first, family = _open(weighted[0][0], model)
+    opened = [(first, weighted[0][1])] + [(_open(path, family)[0], weight) for path, weight in weighted[1:]]
+    result = merge_loras(opened, family, name=out.stem, rank=rank)
+    write_lora(out, result.state, metadata=result.metadata)
+    click.echo(f"{out}: {len(files)} LoRAs, {_kept(result.kept)} of the change kept")
+
+
+@lora.command()
+@click.argument("file", type=FilePath)
+@click.argument("out", type=FilePath)
+@click.option("--rank", required=True, type=click.IntRange(min=1), help="The new rank.")
+@click.option("--model", help=_MODEL_HELP)
+def resize(file: Path, out: Path, rank: int, model: str | None) -> None:
+    """Cut FILE to a smaller rank by SVD; LoHa and LoKr become plain LoRA."""
+    from pipeline.models.lora_arithmetic import resize as resize_lora
+    from pipeline.models.lora_file import write_lora
+
+    _keep_input(out, [file])
+    opened, family = _open(file, model)
+    result = resize_lora(opened, family, name=out.stem, rank=rank)
+    write_lora(out, result.state, metadata=result.metadata)
+    click.echo(f"{out}: rank {rank}, {_kept(result.kept)} of the change kept")
+
+
 def _open(file: Path, model: str | None) -> tuple[LoraFile, str]:
     """The file, and the family it is for: of `model` if given, else the one that it fits best."""
     from pipeline.models.architectures import ARCHITECTURES
@@ -93,3 +154,26 @@ def _open(file: Path, model: str | None) -> tuple[LoraFile, str]:
     if model is None:
         return opened, find_family(opened, likely_families(opened))
     return opened, model if model in ARCHITECTURES else find_model(model)[0].name
+
+
+def _weighted(text: str) -> tuple[Path, float]:
+    """ "file.safetensors:0.8" -> path and weight; a name without a number weighs 1."""
+    name, colon, number = text.rpartition(":")
+    if not colon or not number or "/" in number or "\\" in number or number.endswith(".safetensors"):
+        return Path(text), 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = float("nan")
+    if not abs(weight) < float("inf"):
+        raise ModelError(f"'{text}': the weight '{number}' is no number; expected FILE:0.8 or FILE")
+    return Path(name), weight
+
+
+def _keep_input(out: Path, files: list[Path]) -> None:
+    if any(out.resolve() == file.resolve() for file in files):
+        raise ModelError(f"{out}: is the input; expected another file for the result: choose another name")
+
+
+def _kept(share: float) -> str:
+    return "all" if share > 1 - 1e-6 else f"{100 * share:.2f} %"
