@@ -54,7 +54,7 @@ def test_latents_are_the_scaled_posterior_mean(model: Model) -> None:
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 * 2 - 1
     with torch.no_grad():
         mean = model.vae.encode(pixels).latent_dist.mean * model.vae.config.scaling_factor
-    torch.testing.assert_close(latents, mean, rtol=1e-5, atol=1e-5)  # two ways to round a pixel, summed by threads
+    torch.testing.assert_close(latents, mean, rtol=1e-5, atol=1e-5)  # float32, two orders of sums
     assert torch.equal(latents, encode_images(model, frames))
 
 
