@@ -201,6 +201,11 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
 
+    def freeze_controls(self) -> None:
+        """Leave the ControlNets as they are: no gradients flow into them from here on."""
+        for net in self.parts.controlnets.values():
+            net.requires_grad_(False)
+
     def descend(
         self, batch: Batch, alphas: torch.Tensor, rng: torch.Generator, kinds: tuple[str, ...], precision: str
     ) -> torch.Tensor:

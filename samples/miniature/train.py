@@ -141,6 +141,7 @@ def work(
     device: str,
     precision: str,
     report_every: float,
+    freeze_controls: bool,
     seed: int,
 ) -> None:
     """One worker of the joint training; workers meet every few steps to average their weights (gloo)."""
@@ -158,6 +159,8 @@ def work(
     trainer = joint.Trainer.fresh(parts, device)
     if (state / "joint.pt").exists():
         trainer.load(state / "joint.pt")
+    if freeze_controls:
+        trainer.freeze_controls()
     rng = np.random.default_rng((seed, rank, trainer.step))
     noise = torch.Generator().manual_seed(seed + 1000 * rank + trainer.step)
     alphas = parts.scheduler.alphas_cumprod.to(device)
@@ -236,6 +239,11 @@ def report(trainer: joint.Trainer, state: Path) -> None:
 @click.option("--batch", default=8, show_default=True, help="Images a worker takes per step.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--report-every", default=8.0, show_default=True, help="Minutes between scores; 0: none.")
+@click.option(
+    "--freeze-controls",
+    is_flag=True,
+    help="Train UNet and text encoder alone: a cheaper step, once structure is learnt.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--export/--no-export", default=False, help="Write the averaged weights into the package at the end."
@@ -250,6 +258,7 @@ def main(
     batch: int,
     precision: str,
     report_every: float,
+    freeze_controls: bool,
     seed: int,
     export: bool,
 ) -> None:
@@ -271,7 +280,7 @@ def main(
         seed=seed,
     )
     (state / "rendezvous").unlink(missing_ok=True)
-    arguments = (workers, state, minutes, batch, device, precision, report_every, seed)
+    arguments = (workers, state, minutes, batch, device, precision, report_every, freeze_controls, seed)
     if workers > 1:
         spawn(work, args=arguments, nprocs=workers)  # type: ignore[no-untyped-call]
     else:

@@ -41,6 +41,21 @@ def test_a_lost_edge_costs_more_than_wrong_light() -> None:
     assert light < lost
 
 
+def test_a_lost_hue_costs_more_than_wrong_light() -> None:
+    green = torch.tensor([-0.8, 0.2, -0.6])[None, :, None, None].expand(1, 3, 16, 16)
+    blue = green[:, [0, 2, 1]]  # the same numbers: the same L1 against grey
+    darker = green - (green - blue).abs().mean()
+    light, hue = (float(autoencoder.reconstruction_loss(x, green)) for x in (darker, blue))
+    assert hue > 2.0 * light
+
+
+def test_copies_are_channels_that_say_the_same() -> None:
+    one = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert float(autoencoder.copies(torch.cat([one, 1.0 - 3.0 * one], dim=1))) == pytest.approx(1.0, abs=1e-3)
+    assert float(autoencoder.copies(other)) < 1e-2
+
+
 def test_training_lowers_the_loss_and_leaves_centred_latents(images: Images, tmp_path: Path) -> None:
     torch.manual_seed(0)
     vae = model.build_vae()

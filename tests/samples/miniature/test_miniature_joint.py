@@ -116,15 +116,18 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tokenizer_folder: Path, tmp
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_step_trains_what_took_part(tokenizer_folder: Path) -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_step_trains_what_took_part(tokenizer_folder: Path, frozen: bool) -> None:
     trainer = tiny(tokenizer_folder)
+    if frozen:
+        trainer.freeze_controls()
     before = [{k: v.clone() for k, v in m.state_dict().items()} for m in joint.modules(trainer.parts)]
     descend(trainer, 1)  # depth alone
     moved = [
         any(not torch.equal(old[name], value) for name, value in module.state_dict().items())
         for old, module in zip(before, joint.modules(trainer.parts), strict=True)
     ]
-    assert moved == [True, True, True, False]  # UNet, text encoder, depth; pose was left out
+    assert moved == [True, True, not frozen, False]  # UNet, text encoder, depth; pose was left out
 
 
 def test_rate_warms_up_holds_and_falls() -> None:
