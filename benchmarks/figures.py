@@ -13,10 +13,10 @@ import numpy as np
 from benchmarks.held_out import HERO, HeldOut, Truth
 from benchmarks.renders import Renderer, Variant
 from pipeline.image import UInt8Array
-from pipeline.shot import read_frames, read_joints, read_motion, read_pass
+from pipeline.shot import read_frames, read_joints, read_pass
 from pipeline.steady.metrics import LONG_RANGE, Step, drift, e_warp, sharpness_ratio
 from pipeline.steady.picture import depth_edge_agreement, joint_agreement, psnr, ssim
-from pipeline.steady.visibility import VISIBLE_NEXT
+from pipeline.steps import iterate_steps
 from training.likeness import MIN_REGION_PIXELS, figure_region, forced_choice, share
 
 Row: TypeAlias = dict[str, str | float | int]
@@ -186,9 +186,7 @@ def _steady(case: Case, frames: UInt8Array) -> dict[str, float]:
 def steps_of(case: Case) -> list[Step]:
     """The exact way from each frame of the shot to the next."""
     shot = case.truth.shot
-    forward = read_motion(shot, 0, shot.num_frames).forward
-    seen = (read_pass(shot, "visible", 0, shot.num_frames) & VISIBLE_NEXT) > 0
-    return [Step(forward[t], seen[t]) for t in range(shot.num_frames - 1)]
+    return list(iterate_steps(shot, width=shot.width, height=shot.height))
 
 
 def _styled(case: Case, renderer: Renderer, with_lora: bool, strength: float) -> UInt8Array:

@@ -128,6 +128,32 @@ def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str])
 
 
 @lookdev.command()
+@click.argument("video", type=FolderPath)
+@click.option("--shot", "shot_path", type=FolderPath, required=True, help="The shot it was made from.")
+@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
+def score(video: Path, shot_path: Path, out: Path) -> None:
+    """Measure how steady and sharp a styled VIDEO is.
+
+    VIDEO is a video or a folder of frames, styled by lookdev or by any other tool. It is measured along the
+    shot's motion pass, or along estimated motion where there is none. Writes a JSON and a plot over time.
+    """
+    from rich.console import Console
+
+    from pipeline.score import plot_score, score_video, write_score
+    from pipeline.screen import score_table
+    from pipeline.shot import open_shot
+
+    result = score_video(video, open_shot(shot_path))
+    Console().print(score_table(result))
+    for path, write in (
+        (out / f"{video.stem}_score.json", write_score),
+        (out / f"{video.stem}_score.png", plot_score),
+    ):
+        write(result, path)
+        click.echo(f"{path}: written")
+
+
+@lookdev.command()
 @click.option("--out", type=FolderPath, default=Path("out/demo"), show_default=True, help="Results' folder.")
 def demo(out: Path) -> None:
     """Train a sample character, restyle a shot.

@@ -19,7 +19,18 @@ from rich.table import Table
 
 from pipeline.batch import JobOutcome
 from pipeline.doctor import Finding
+from pipeline.score import Score
 
+SCORE_ROWS = (
+    ("e_warp", "E_warp, x 1e-4", 1e4),
+    ("source", "E_warp of the source, x 1e-4", 1e4),
+    ("ratio", "E_warp to the source's", 1.0),
+    ("e_warp_long", "E_warp over 8 frames, x 1e-4", 1e4),
+    ("drift", "drift from the first frame, x 1e-4", 1e4),
+    ("luminance", "luma's deviation along 8 frames, levels of 255", 255.0),
+    ("sharpness", "sharpness to the source's", 1.0),
+    ("outlines", "depth edges drawn (0.5 = by chance)", 1.0),
+)
 Advance = Callable[[str, int, int], None]
 
 
@@ -98,6 +109,16 @@ def demo_table(score: Sequence[tuple[str, str]]) -> Table:
     table = Table("measure", "value")
     for name, value in score:
         table.add_row(name, _plain(value))
+    return table
+
+
+def score_table(score: Score) -> Table:
+    """One row a measure of a styled film; what each means is in docs/measures.md."""
+    means = score.means()
+    table = Table("measure", "value", title=f"{len(score.frames)} frames, motion: {score.motion}")
+    for key, name, scale in SCORE_ROWS:
+        value = means[key]
+        table.add_row(name, "-" if value is None else f"{value * scale:.3f}")
     return table
 
 

@@ -6,7 +6,7 @@ All of these stream: a frame and a step at a time, so memory does not grow with 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -78,6 +78,22 @@ def chain(first: Step, second: Step) -> Step:
     """Two steps as one; a point is seen at the end if it was seen at both."""
     onward = warp(second.seen.astype(np.uint8), first.flow, sampling="nearest") > 0
     return Step(compose(first.flow, second.flow), first.seen & onward & in_frame(first.flow))
+
+
+def luminance_deviation(frame: UInt8Array, later: Sequence[tuple[UInt8Array, Step]]) -> float | None:
+    """Mean over the pixels of the standard deviation of the luma along their trajectories, in [0, 1].
+
+    `frame`: uint8 RGB [H, W, 3]; `later`: frames and the steps from `frame` to each. Only points that are
+    seen all the way count; None where there are none.
+    """
+    mask = np.ones(frame.shape[:2], bool)
+    values = [luma(frame)]
+    for other, step in later:
+        mask &= step.seen & in_frame(step.flow)
+        values.append(warp(luma(other), step.flow))
+    if not mask.any():
+        return None
+    return float(np.std(np.stack(values), axis=0)[mask].mean(dtype=np.float64))
 
 
 def laplacian_energy(frame: UInt8Array) -> float:

@@ -74,7 +74,8 @@ def copies(latents: torch.Tensor) -> torch.Tensor:
     unit = flat / flat.norm(dim=1, keepdim=True).clamp(min=1e-6)
     correlation = unit @ unit.T
     num = len(correlation)
-    return (correlation.square().sum() - correlation.diagonal().square().sum()) / (num * (num - 1))
+    others: torch.Tensor = correlation.square().sum() - correlation.diagonal().square().sum()
+    return others / (num * (num - 1))
 
 
 def train_vae(

@@ -1,0 +1,203 @@
+"""How steady, sharp and true a styled film is, measured along its shot's motion (docs/measures.md).
+
+Everything streams: memory does not grow with the shot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.conform import nearest
+from pipeline.errors import ShotError
+from pipeline.files import write_text
+from pipeline.image import UInt8Array, resize
+from pipeline.output.plot import write_plot
+from pipeline.shot import Shot, iterate_frames, open_shot, read_pass
+from pipeline.steady.metrics import (
+    LONG_RANGE,
+    Step,
+    chain,
+    laplacian_energy,
+    luminance_deviation,
+    pair_error,
+)
+from pipeline.steady.picture import depth_edge_agreement
+from pipeline.steps import Origin, iterate_steps, motion_origin
+
+WINDOW = 8  # frames read at a time
+ASPECT_TOLERANCE = 0.02  # a render may be cropped or padded to even sizes
+
+
+PANELS = {
+    "E_warp to the next frame": {"styled": "e_warp", "source": "source"},
+    f"E_warp over {LONG_RANGE} frames, drift from the first": {"8 frames": "e_warp_long", "drift": "drift"},
+    f"luma's deviation along {LONG_RANGE} frames": {"styled": "luminance"},
+    "sharpness to the source": {"styled": "sharpness"},
+    "depth edges drawn": {"styled": "outlines"},
+}
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One frame's measures; None where it has none (the last frames, a cut, no depth pass).
+
+    Squared errors are of pictures in [0, 1]. `sharpness`: Laplacian energy of the styled frame over the
+    source's. `luminance`: standard deviation of the luma along the trajectories of the next 8 frames.
+    `outlines`: how surely the scene's depth edges are drawn, 0.5 = by chance.
+    """
+
+    frame: int
+    e_warp: float | None
+    source: float | None
+    e_warp_long: float | None
+    drift: float | None
+    luminance: float | None
+    sharpness: float | None
+    outlines: float | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A styled film's measures: per frame, and whose motion they were taken along."""
+
+    video: str
+    shot: str
+    motion: Origin
+    frames: tuple[FrameScore, ...]
+
+    def means(self) -> dict[str, float | None]:
+        """The mean of each measure over the frames that have it, and E_warp's ratio to the source's."""
+        means: dict[str, float | None] = {}
+        for each in fields(FrameScore):
+            if each.name == "frame":
+                continue
+            values = [v for frame in self.frames if (v := getattr(frame, each.name)) is not None]
+            means[each.name] = float(np.mean(values)) if values else None
+        styled, source = means["e_warp"], means["source"]
+        means["ratio"] = styled / source if styled is not None and source else None
+        return means
+
+
+def score_video(video: Path, shot: Shot) -> Score:
+    """Measure `video` (a video file or a folder of frames) against the shot it was made from.
+
+    Raises ShotError when it cannot be read, or differs from the shot in its frames or its shape.
+    """
+    styled = open_shot(video)
+    _check(styled, shot)
+    frames = tuple(_frame_scores(styled, shot))
+    return Score(str(video), str(shot.root), motion_origin(shot), frames)
+
+
+def write_score(score: Score, path: Path) -> None:
+    """The score as JSON, whole or not at all. Raises OutputError."""
+    values: Mapping[str, object] = {
+        "video": score.video,
+        "shot": score.shot,
+        "motion": score.motion,
+        "means": score.means(),
+        "frames": [asdict(frame) for frame in score.frames],
+    }
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def plot_score(score: Score, path: Path) -> None:
+    """The measures over the frames, as a PNG. Raises OutputError."""
+    panels: dict[str, dict[str, list[float | None]]] = {
+        caption: {name: [getattr(frame, key) for frame in score.frames] for name, key in lines.items()}
+        for caption, lines in PANELS.items()
+    }
+    numbers = [frame.frame for frame in score.frames]
+    write_plot(path, numbers, panels, title=f"{Path(score.video).name}, motion: {score.motion}")
+
+
+def _check(styled: Shot, shot: Shot) -> None:
+    if styled.num_frames != shot.num_frames:
+        raise ShotError(
+            f"{styled.root} has {styled.num_frames} frames, the shot {shot.root} {shot.num_frames}; "
+            "expected as many: give the shot that it was made from"
+        )
+    if shot.num_frames < 2:
+        raise ShotError(f"{shot.root} has one frame; a score over time needs at least two")
+    aspect, wanted = styled.width / styled.height, shot.width / shot.height
+    if abs(aspect / wanted - 1.0) > ASPECT_TOLERANCE:
+        raise ShotError(
+            f"{styled.root} is {styled.width}x{styled.height}, the shot {shot.root} {shot.width}x"
+            f"{shot.height}; expected the same shape: scale it without cropping"
+        )
+
+
+def _frame_scores(styled: Shot, shot: Shot) -> Iterator[FrameScore]:
+    """Frame t is finished when t + LONG_RANGE is known, so `held` is all that is kept."""
+    size = {"width": styled.width, "height": styled.height}
+    steps = iterate_steps(shot, **size)
+    held: deque[_Held] = deque()
+    first: UInt8Array | None = None
+    from_first: Step | None = None
+    for t, (ours, theirs) in enumerate(zip(_each(styled), _each(shot, **size), strict=True)):
+        drift = None
+        if first is None:
+            first = ours
+        else:
+            step = next(steps)
+            held[-1].step = step
+            from_first = step if from_first is None else chain(from_first, step)
+            drift = pair_error(first, ours, from_first)
+        held.append(_Held(t, ours, theirs, drift))
+        if len(held) > LONG_RANGE:
+            yield _finished(held, styled, shot)
+            held.popleft()
+    while held:
+        yield _finished(held, styled, shot)
+        held.popleft()
+
+
+@dataclass
+class _Held:
+    """A frame that waits for the frames after it."""
+
+    t: int
+    styled: UInt8Array
+    source: UInt8Array
+    drift: float | None
+    step: Step | None = None  # to the next frame, once that is read
+
+
+def _each(shot: Shot, *, width: int = 0, height: int = 0) -> Iterator[UInt8Array]:
+    for window in iterate_frames(shot, WINDOW):
+        yield from resize(window, height=height, width=width) if width else window
+
+
+def _finished(held: deque[_Held], styled: Shot, shot: Shot) -> FrameScore:
+    now = held[0]
+    step, total = now.step, now.step
+    fetched = []  # (styled frame, way from this frame to it)
+    for onward, later in zip(held, list(held)[1:], strict=False):
+        assert onward.step is not None
+        total = onward.step if onward is now else chain(total, onward.step)  # type: ignore[arg-type]
+        fetched.append((later.styled, total))
+    whole = len(fetched) == LONG_RANGE
+    source_energy = laplacian_energy(now.source)
+    return FrameScore(
+        frame=styled.frame_numbers[now.t],
+        e_warp=None if step is None else pair_error(now.styled, held[1].styled, step),
+        source=None if step is None else pair_error(now.source, held[1].source, step),
+        e_warp_long=pair_error(now.styled, *fetched[-1]) if whole else None,
+        drift=now.drift,
+        luminance=luminance_deviation(now.styled, fetched) if whole else None,
+        sharpness=laplacian_energy(now.styled) / source_energy if source_energy else None,
+        outlines=_outlines(shot, now, styled),
+    )
+
+
+def _outlines(shot: Shot, now: _Held, styled: Shot) -> float | None:
+    if "depth" not in shot.passes:
+        return None
+    depth = nearest(read_pass(shot, "depth", now.t, now.t + 1)[0], width=styled.width, height=styled.height)
+    return depth_edge_agreement(now.styled, depth)

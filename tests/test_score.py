@@ -1,0 +1,142 @@
+"""A styled film is measured along its shot's motion: what moves with the surface costs nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_shot import SIZE, STEP, make_shot, passes
+
+from pipeline.cli import main
+from pipeline.errors import ShotError
+from pipeline.image import read_png, write_png
+from pipeline.score import plot_score, score_video, write_score
+from pipeline.shot import FramePasses, Shot, open_shot, write_shot
+from pipeline.steps import iterate_steps, motion_origin, round_trip
+
+NUM_FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def shot(tmp_path_factory: pytest.TempPathFactory) -> Shot:
+    return make_shot(tmp_path_factory.mktemp("shots") / "wall", num_frames=NUM_FRAMES)
+
+
+def frames_folder(root: Path, frames: np.ndarray) -> Path:
+    for t, frame in enumerate(frames):
+        write_png(root / f"styled.{t + 1:04d}.png", frame)
+    return root
+
+
+def flickering(strength: float) -> np.ndarray:
+    """The wall, each frame brighter or darker by `strength` levels in turn."""
+    rgb = passes(NUM_FRAMES).rgb.astype(np.float32)
+    signs = np.where(np.arange(NUM_FRAMES) % 2 == 0, 1.0, -1.0)[:, None, None, None]
+    return np.clip(rgb + signs * strength, 0, 255).astype(np.uint8)
+
+
+def test_what_moves_with_the_surface_costs_nothing(shot: Shot, tmp_path: Path) -> None:
+    score = score_video(frames_folder(tmp_path / "same", passes(NUM_FRAMES).rgb), shot)
+    means = score.means()
+    assert score.motion == "motion pass"
+    assert means["e_warp"] == means["e_warp_long"] == means["drift"] == 0.0
+    assert means["luminance"] == pytest.approx(0.0, abs=1e-6)
+    assert means["sharpness"] == pytest.approx(1.0)
+    assert [frame.frame for frame in score.frames] == list(range(1, NUM_FRAMES + 1))
+
+
+def test_flicker_is_measured_in_full(shot: Shot, tmp_path: Path) -> None:
+    score = score_video(frames_folder(tmp_path / "flicker", flickering(10)), shot)
+    expected = (20 / 255) ** 2  # of neighbours; frames 8 apart are alike
+    assert score.means()["e_warp"] == pytest.approx(expected, rel=0.01)
+    assert score.means()["e_warp_long"] == pytest.approx(0.0, abs=1e-7)
+    assert score.means()["source"] == 0.0 and score.means()["ratio"] is None
+    assert score.means()["luminance"] == pytest.approx(10 / 255, rel=0.02)
+    drifts = [frame.drift for frame in score.frames]
+    assert drifts[0] is None
+    assert drifts[2:12:2] == [0.0] * 5 and drifts[1] == pytest.approx(expected, rel=0.01)
+
+
+def test_what_the_last_frames_cannot_have_is_none(shot: Shot, tmp_path: Path) -> None:
+    score = score_video(frames_folder(tmp_path / "same", passes(NUM_FRAMES).rgb), shot)
+    assert score.frames[-1].e_warp is None and score.frames[-2].e_warp is not None
+    whole = [frame.e_warp_long is not None for frame in score.frames]
+    assert whole == [True] * (NUM_FRAMES - 8) + [False] * 8
+    assert all(frame.outlines is None for frame in score.frames)  # a flat wall has no depth edges
+
+
+def test_another_size_is_measured_at_its_own(shot: Shot, tmp_path: Path) -> None:
+    large = passes(NUM_FRAMES).rgb.repeat(2, axis=1).repeat(2, axis=2)
+    score = score_video(frames_folder(tmp_path / "large", large), shot)
+    assert score.means()["e_warp"] == pytest.approx(0.0, abs=1e-6)
+
+
+def without(shot: Shot, *names: str) -> Shot:
+    return replace(shot, passes={name: each for name, each in shot.passes.items() if name not in names})
+
+
+@pytest.mark.parametrize("missing", [("visible",), ("visible", "ids"), ("visible", "ids", "depth")])
+def test_what_is_seen_in_both_comes_from_what_there_is(shot: Shot, missing: tuple[str, ...]) -> None:
+    exact = list(iterate_steps(shot, width=SIZE, height=SIZE))
+    found = list(iterate_steps(without(shot, *missing), width=SIZE, height=SIZE))
+    assert len(found) == len(exact) == NUM_FRAMES - 1
+    for one, other in zip(exact, found, strict=True):
+        assert np.array_equal(one.flow, other.flow)
+        assert not other.seen[:, -STEP:].any()  # leaves the frame
+        assert other.seen[:, : -2 * STEP].all()
+
+
+def test_without_a_motion_pass_it_is_estimated(shot: Shot) -> None:
+    plain = without(shot, "motion", "visible", "ids", "depth")
+    assert motion_origin(plain) == "estimated (DIS)"
+    middle = slice(12, -12)
+    for step in iterate_steps(plain, width=SIZE, height=SIZE):
+        assert step.seen[middle, middle].mean() > 0.9
+        assert np.abs(step.flow[middle, middle] - [STEP, 0]).mean() < 0.5
+
+
+def test_a_round_trip_tells_what_is_hidden() -> None:
+    forward = np.zeros((8, 8, 2), np.float32)
+    forward[..., 0] = 2.0
+    backward = -forward
+    backward[:, 4:] = 0.0  # another surface stands there in the later frame
+    assert round_trip(forward, backward)[0].tolist() == [True] * 2 + [False] * 6
+    backward[0, 3] = np.nan
+    assert not round_trip(forward, backward)[0, 1]
+
+
+def test_files_say_the_same(shot: Shot, tmp_path: Path) -> None:
+    score = score_video(frames_folder(tmp_path / "flicker", flickering(5)), shot)
+    write_score(score, tmp_path / "score.json")
+    stored = json.loads((tmp_path / "score.json").read_text())
+    assert stored["means"] == score.means() and len(stored["frames"]) == NUM_FRAMES
+    plot_score(score, tmp_path / "score.png")
+    picture = read_png(tmp_path / "score.png")
+    assert picture.shape[1] == 800 and picture.std() > 1.0
+
+
+def test_the_command(shot: Shot, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    styled = frames_folder(tmp_path / "styled", flickering(5))
+    assert main(["score", str(styled), "--shot", str(shot.root), "--out", str(tmp_path / "out")]) == 0
+    assert "E_warp" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"styled_score.json", "styled_score.png"}
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [(passes(5).rgb, "has 5 frames"), (passes(NUM_FRAMES).rgb[:, : SIZE // 2], "expected the same shape")],
+)
+def test_another_shot_is_refused(shot: Shot, tmp_path: Path, frames: np.ndarray, message: str) -> None:
+    with pytest.raises(ShotError, match=message):
+        score_video(frames_folder(tmp_path / "other", frames), shot)
+
+
+def test_one_frame_is_refused(tmp_path: Path) -> None:
+    single = write_shot(tmp_path / "one", [FramePasses(rgb=passes(1).rgb)], fps=Fraction(24))
+    styled = frames_folder(tmp_path / "styled", passes(1).rgb)
+    with pytest.raises(ShotError, match="at least two"):
+        score_video(styled, open_shot(single.root))
