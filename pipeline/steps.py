@@ -87,9 +87,9 @@ def round_trip(forward: Float32Array, backward: Float32Array) -> BoolArray:
 
     Both float32 [H, W, 2] in pixels; false where either has no vector or the way leaves the frame.
     """
-    unknown: BoolArray = np.logical_not(np.isfinite(backward)).any(axis=2, keepdims=True)  # [H, W, 1]
-    back = warp(np.where(unknown, np.zeros_like(backward), backward), forward)
-    lost = warp(unknown[..., 0].astype(np.float32), forward) > 0.0
+    unknown = np.logical_not(np.isfinite(backward).all(axis=2))
+    back = warp(np.where(unknown[..., None], np.float32(0.0), backward), forward)
+    lost = warp(unknown.astype(np.float32), forward) > 0.0
     off = np.linalg.norm(np.nan_to_num(forward, nan=0.0, posinf=0.0, neginf=0.0) + back, axis=2)
     agreed: BoolArray = in_frame(forward) & ~lost & (off <= ROUND_TRIP)
     return agreed
