@@ -154,6 +154,33 @@ def score(video: Path, shot_path: Path, out: Path) -> None:
 
 
 @lookdev.command()
+@click.argument("video", type=FolderPath)
+@click.option("--shot", "shot_path", type=FolderPath, required=True, help="The shot it was made from.")
+@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
+def steady(video: Path, shot_path: Path, out: Path) -> None:
+    """Steady a styled VIDEO that flickers.
+
+    VIDEO is a video or a folder of frames, styled one by one by lookdev or by any other tool. No diffusion:
+    frames are put together along the shot's motion pass, or along estimated motion where there is none. Run
+    the same command again to resume.
+    """
+    from rich.console import Console
+
+    from pipeline.resteady import steady_video
+    from pipeline.screen import frame_progress
+    from pipeline.shot import open_shot
+
+    with frame_progress(Console(stderr=True)) as advance:
+        result = steady_video(video, open_shot(shot_path), out, on_frame=advance)
+    if result.skipped:
+        click.echo(f"{result.video}: was done already")
+        return
+    pace = f", {result.seconds / result.num_made:.2f} s/frame" if result.num_made else ""
+    click.echo(f"{result.video}: {result.num_frames} frames, {result.num_made} made now{pace}")
+    click.echo(f"motion: {result.motion}")
+
+
+@lookdev.command()
 @click.option("--out", type=FolderPath, default=Path("out/demo"), show_default=True, help="Results' folder.")
 def demo(out: Path) -> None:
     """Train a sample character, restyle a shot.

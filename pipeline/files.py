@@ -82,3 +82,11 @@ def file_digest(path: Path) -> str:
     """sha256 of a file as hex, read in blocks. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(file: Path, root: Path) -> list[str | int]:
+    """A file's identity without reading it: its name under `root`, size and time of change."""
+    status = file.stat()
+    base = root if root.is_dir() else root.parent
+    name = file.relative_to(base) if file.is_relative_to(base) else file
+    return [name.as_posix(), status.st_size, status.st_mtime_ns]

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.conform import nearest
-from pipeline.errors import ShotError
 from pipeline.files import write_text
 from pipeline.image import UInt8Array, resize
 from pipeline.output.plot import write_plot
@@ -28,10 +27,9 @@ from pipeline.steady.metrics import (
     pair_error,
 )
 from pipeline.steady.picture import depth_edge_agreement
-from pipeline.steps import Origin, iterate_steps, motion_origin
+from pipeline.steps import Origin, check_fits, iterate_steps, motion_origin
 
 WINDOW = 8  # frames read at a time
-ASPECT_TOLERANCE = 0.02  # a render may be cropped or padded to even sizes
 
 
 PANELS = {
@@ -90,7 +88,7 @@ def score_video(video: Path, shot: Shot) -> Score:
     Raises ShotError when it cannot be read, or differs from the shot in its frames or its shape.
     """
     styled = open_shot(video)
-    _check(styled, shot)
+    check_fits(styled, shot)
     frames = tuple(_frame_scores(styled, shot))
     return Score(str(video), str(shot.root), motion_origin(shot), frames)
 
@@ -115,22 +113,6 @@ def plot_score(score: Score, path: Path) -> None:
     }
     numbers = [frame.frame for frame in score.frames]
     write_plot(path, numbers, panels, title=f"{Path(score.video).name}, motion: {score.motion}")
-
-
-def _check(styled: Shot, shot: Shot) -> None:
-    if styled.num_frames != shot.num_frames:
-        raise ShotError(
-            f"{styled.root} has {styled.num_frames} frames, the shot {shot.root} {shot.num_frames}; "
-            "expected as many: give the shot that it was made from"
-        )
-    if shot.num_frames < 2:
-        raise ShotError(f"{shot.root} has one frame; a score over time needs at least two")
-    aspect, wanted = styled.width / styled.height, shot.width / shot.height
-    if abs(aspect / wanted - 1.0) > ASPECT_TOLERANCE:
-        raise ShotError(
-            f"{styled.root} is {styled.width}x{styled.height}, the shot {shot.root} {shot.width}x"
-            f"{shot.height}; expected the same shape: scale it without cropping"
-        )
 
 
 def _frame_scores(styled: Shot, shot: Shot) -> Iterator[FrameScore]:

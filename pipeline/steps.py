@@ -9,76 +9,117 @@ import cv2
 import numpy as np
 
 from pipeline.conform import nearest
+from pipeline.errors import ShotError
 from pipeline.image import Float32Array, UInt8Array, resize
 from pipeline.shot import Shot, iterate_frames, read_motion, read_pass
 from pipeline.steady.metrics import Step
-from pipeline.steady.visibility import VISIBLE_NEXT, seen_before
+from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_before
 from pipeline.steady.warp import BoolArray, in_frame, warp
 
 Origin = Literal["motion pass", "estimated (DIS)"]
 WINDOW = 8  # frames read at a time
+ASPECT_TOLERANCE = 0.02  # a render may be cropped or padded to even sizes
 ROUND_TRIP = 1.0  # pixels: there and back again must end this near, where no pass tells what is seen
-NO_DEPTH = np.float32(np.inf)
 
 
 def motion_origin(shot: Shot) -> Origin:
-    """Where `iterate_steps` takes this shot's motion from."""
+    """Where `iterate_ways` takes this shot's motion from."""
     return "motion pass" if "motion" in shot.passes else "estimated (DIS)"
 
 
+def check_fits(styled: Shot, shot: Shot) -> None:
+    """Raise ShotError unless `styled` is a film of this shot: as many frames, at least two, and its shape."""
+    if styled.num_frames != shot.num_frames:
+        raise ShotError(
+            f"{styled.root} has {styled.num_frames} frames, the shot {shot.root} {shot.num_frames}; "
+            "expected as many: give the shot that it was made from"
+        )
+    if shot.num_frames < 2:
+        raise ShotError(f"{shot.root} has one frame; expected at least two: nothing moves in one")
+    aspect, wanted = styled.width / styled.height, shot.width / shot.height
+    if abs(aspect / wanted - 1.0) > ASPECT_TOLERANCE:
+        raise ShotError(
+            f"{styled.root} is {styled.width}x{styled.height}, the shot {shot.root} {shot.width}x"
+            f"{shot.height}; expected the same shape: scale it without cropping"
+        )
+
+
 def iterate_steps(shot: Shot, *, width: int, height: int) -> Iterator[Step]:
-    """The T - 1 steps t -> t + 1 at the given size, one at a time.
+    """The T - 1 steps t -> t + 1 at the given size, one at a time; see `iterate_ways`."""
+    for onward, _ in iterate_ways(shot, width=width, height=height):
+        yield onward
+
+
+def iterate_ways(shot: Shot, *, width: int, height: int, start: int = 0) -> Iterator[tuple[Step, Step]]:
+    """The pairs of steps t -> t + 1 and t + 1 -> t from t = `start` on, at the given size, one at a time.
 
     With a motion pass the flow is exact. What is seen in both frames then comes from the `visible` pass, else
     from ids and depth, else from going there and back. Without one, flow is OpenCV's DIS (Kroeger et al.
     2016) on the shot's own pictures, seen where there and back agree. Raises ShotError for a damaged pass.
     """
     if motion_origin(shot) == "motion pass":
-        for t in range(shot.num_frames - 1):
+        for t in range(start, shot.num_frames - 1):
             yield _exact(shot, t, width, height)
     else:
-        yield from _estimated(shot, width, height)
+        yield from _estimated(shot, start, width, height)
 
 
-def _exact(shot: Shot, t: int, width: int, height: int) -> Step:
+def _exact(shot: Shot, t: int, width: int, height: int) -> tuple[Step, Step]:
     motion = read_motion(shot, t, t + 2)
     scale = np.array([width / shot.width, height / shot.height], np.float32)
     forward, backward = (
         nearest(flow, width=width, height=height) * scale for flow in (motion.forward[0], motion.backward[1])
     )
+    seen_onward, seen_back = _seen(shot, t, forward, backward)
+    return Step(forward, seen_onward), Step(backward, seen_back)
+
+
+def _seen(shot: Shot, t: int, forward: Float32Array, backward: Float32Array) -> tuple[BoolArray, BoolArray]:
+    """Which pixels of frame t are seen in t + 1, and which of t + 1 in t: each bool [H, W]."""
+    height, width = forward.shape[:2]
     if "visible" in shot.passes:
-        (visible,) = _picked(shot, "visible", t, t + 1, width, height)
-        return Step(forward, in_frame(forward) & (visible & VISIBLE_NEXT > 0))
+        visible = _picked(shot, "visible", t, width, height)
+        onward: BoolArray = in_frame(forward) & (visible[0] & VISIBLE_NEXT > 0)
+        back: BoolArray = in_frame(backward) & (visible[1] & VISIBLE_PREVIOUS > 0)
+        return onward, back
     if not {"ids", "depth"} & set(shot.passes):
-        return Step(forward, round_trip(forward, backward))
-    blank = np.zeros((2, height, width), np.uint32)
-    ids = _picked(shot, "ids", t, t + 2, width, height) if "ids" in shot.passes else blank
-    far = np.full((2, height, width), NO_DEPTH, np.float32)
-    depth = _picked(shot, "depth", t, t + 2, width, height) if "depth" in shot.passes else far
-    seen = seen_before(
-        ids_now=ids[0],
-        ids_previous=ids[1],
-        depth_now=depth[0],
-        depth_previous=depth[1],
-        backward_flow=forward,
+        return round_trip(forward, backward), round_trip(backward, forward)
+    ids = np.zeros((2, height, width), np.uint32)
+    if "ids" in shot.passes:
+        ids = _picked(shot, "ids", t, width, height)
+    depth = np.full((2, height, width), np.inf, np.float32)
+    if "depth" in shot.passes:
+        depth = _picked(shot, "depth", t, width, height)
+    onward, back = (
+        seen_before(
+            ids_now=ids[here],
+            ids_previous=ids[there],
+            depth_now=depth[here],
+            depth_previous=depth[there],
+            backward_flow=flow,
+        )
+        for here, there, flow in ((0, 1, forward), (1, 0, backward))
     )
-    return Step(forward, seen)
+    return onward, back
 
 
-def _picked(shot: Shot, name: str, start: int, stop: int, width: int, height: int) -> Any:
-    values = read_pass(shot, name, start, stop)
-    return np.stack([nearest(each, width=width, height=height) for each in values])
+def _picked(shot: Shot, name: str, t: int, width: int, height: int) -> Any:
+    """Frames t and t + 1 of a pass at the given size."""
+    return np.stack([nearest(each, width=width, height=height) for each in read_pass(shot, name, t, t + 2)])
 
 
-def _estimated(shot: Shot, width: int, height: int) -> Iterator[Step]:
+def _estimated(shot: Shot, start: int, width: int, height: int) -> Iterator[tuple[Step, Step]]:
     earlier: UInt8Array | None = None
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    for window in iterate_frames(shot, WINDOW):
+    for window in iterate_frames(shot, WINDOW, start=start):
         for frame in resize(window, height=height, width=width):
             later = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             if earlier is not None:
-                forward = estimator.calc(earlier, later, None)
-                yield Step(forward, round_trip(forward, estimator.calc(later, earlier, None)))
+                forward, backward = estimator.calc(earlier, later, None), estimator.calc(later, earlier, None)
+                yield (
+                    Step(forward, round_trip(forward, backward)),
+                    Step(backward, round_trip(backward, forward)),
+                )
             earlier = later
 
 

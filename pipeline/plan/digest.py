@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import stamp
 from pipeline.plan.values import VISIBILITY_PASSES, Plan
 from pipeline.preset import Control, Look
 from pipeline.shot import Shot
@@ -49,11 +50,11 @@ def with_digests(draft: Plan, shot: Shot, model_folder: Path) -> Plan:
     fields["loras"] = [lora.sha256 for lora in draft.loras]
     identity = {
         "version": PLAN_VERSION,
-        "shot": [_stamp(file, shot.root) for file in input_files(shot, draft)],
-        "model": [_stamp(file, model_folder) for file in sorted(model_folder.rglob("*.safetensors"))],
+        "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],
+        "model": [stamp(file, model_folder) for file in sorted(model_folder.rglob("*.safetensors"))],
     }
     frames_digest = _sha256({**fields, **identity})
-    sound = [] if shot.audio is None else [_stamp(shot.audio, shot.root)]
+    sound = [] if shot.audio is None else [stamp(shot.audio, shot.root)]
     digest = _sha256([frames_digest, video, sound])
     return dataclasses.replace(draft, frames_digest=frames_digest, digest=digest)
 
@@ -74,14 +75,6 @@ def _pixels_of(look: Look, method: str) -> dict[str, Any]:
     if method != "blend":
         unread |= {"blend_weight", "blend_until"}
     return {name: value for name, value in fields.items() if name not in unread}
-
-
-def _stamp(file: Path, root: Path) -> list[str | int]:
-    """A file's identity without reading it: its name under `root`, size and time of change."""
-    status = file.stat()
-    base = root if root.is_dir() else root.parent
-    name = file.relative_to(base) if file.is_relative_to(base) else file
-    return [name.as_posix(), status.st_size, status.st_mtime_ns]
 
 
 def _sha256(value: object) -> str:
