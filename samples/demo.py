@@ -14,10 +14,10 @@ from pipeline.image import UInt8Array
 from pipeline.output import VideoSettings, encode_video, side_by_side, write_contact_sheet
 from pipeline.preset import Preset, load_preset
 from pipeline.render import OnFrame, RenderResult, render_shot
-from pipeline.shot import Shot, iterate_frames, open_shot, read_frames, read_motion, read_pass
-from pipeline.steady.metrics import Step, e_warp, sharpness_ratio
+from pipeline.shot import Shot, iterate_frames, open_shot, read_frames, read_pass
+from pipeline.steady.metrics import e_warp, sharpness_ratio
 from pipeline.steady.picture import psnr, ssim
-from pipeline.steady.visibility import VISIBLE_NEXT
+from pipeline.steps import iterate_steps
 from samples.stage.cast import CAST
 from samples.stage.render import render
 from samples.stage.shots import SAMPLE_SHOTS
@@ -96,9 +96,7 @@ def _score(shot: Shot, styled: Shot) -> Iterator[tuple[str, str]]:
         values = [(psnr(a, b), ssim(a, b)) for a, b in zip(frames, truth, strict=True)]
         mean = np.mean(values, axis=0)
         yield f"{name} to film truth", f"{mean[0]:.2f} dB PSNR, {mean[1]:.3f} SSIM"
-    forward = read_motion(shot, 0, shot.num_frames).forward
-    seen = (read_pass(shot, "visible", 0, shot.num_frames) & VISIBLE_NEXT) > 0
-    steps = [Step(forward[t], seen[t]) for t in range(shot.num_frames - 1)]
+    steps = list(iterate_steps(shot, width=shot.width, height=shot.height))
     yield "E_warp", f"{1e4 * e_warp(ours, steps):.2f}e-4 styled, {1e4 * e_warp(engine, steps):.2f}e-4 engine"
     yield "sharpness to film truth", f"{sharpness_ratio(ours, truth):.2f}"
 
