@@ -146,8 +146,8 @@ def score(video: Path, shot_path: Path, out: Path) -> None:
     result = score_video(video, open_shot(shot_path))
     Console().print(score_table(result))
     for path, write in (
-        (out / f"{video.stem}_score.json", write_score),
-        (out / f"{video.stem}_score.png", plot_score),
+        (out / f"{result.name}_score.json", write_score),
+        (out / f"{result.name}_score.png", plot_score),
     ):
         write(result, path)
         click.echo(f"{path}: written")
@@ -166,7 +166,7 @@ def steady(video: Path, shot_path: Path, out: Path) -> None:
     """
     from rich.console import Console
 
-    from pipeline.resteady import steady_video
+    from pipeline.deflicker import steady_video
     from pipeline.screen import frame_progress
     from pipeline.shot import open_shot
 

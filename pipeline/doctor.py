@@ -24,6 +24,7 @@ PACKAGES = (
     "OpenEXR",
     "numpy",
     "pydantic",
+    "matplotlib",
 )
 # The miniature trains and renders in less than 3 GB; a 48-frame shot's frames and video take some 5 MB.
 MEMORY_WANTED = 4 << 30

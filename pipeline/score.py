@@ -15,29 +15,26 @@ import numpy as np
 
 from pipeline.conform import nearest
 from pipeline.files import write_text
-from pipeline.image import UInt8Array, resize
+from pipeline.image import UInt8Array
 from pipeline.output.plot import write_plot
-from pipeline.shot import Shot, iterate_frames, open_shot, read_pass
+from pipeline.shot import Shot, open_shot, read_pass
 from pipeline.steady.metrics import (
     LONG_RANGE,
     Step,
     chain,
     laplacian_energy,
-    luminance_deviation,
+    luma_deviation,
     pair_error,
 )
 from pipeline.steady.picture import depth_edge_agreement
-from pipeline.steps import Origin, check_fits, iterate_steps, motion_origin
-
-WINDOW = 8  # frames read at a time
-
+from pipeline.steps import Origin, check_fits, each_frame, film_name, iterate_steps, motion_origin
 
 PANELS = {
     "E_warp to the next frame": {"styled": "e_warp", "source": "source"},
     f"E_warp over {LONG_RANGE} frames, drift from the first": {"8 frames": "e_warp_long", "drift": "drift"},
-    f"luma's deviation along {LONG_RANGE} frames": {"styled": "luminance"},
-    "sharpness to the source": {"styled": "sharpness"},
-    "depth edges drawn": {"styled": "outlines"},
+    f"luma's deviation along {LONG_RANGE} frames": {"styled": "luma_deviation"},
+    "Laplacian energy": {"styled": "energy", "source": "source_energy"},
+    "depth edges drawn": {"styled": "depth_edges"},
 }
 
 
@@ -45,9 +42,9 @@ PANELS = {
 class FrameScore:
     """One frame's measures; None where it has none (the last frames, a cut, no depth pass).
 
-    Squared errors are of pictures in [0, 1]. `sharpness`: Laplacian energy of the styled frame over the
-    source's. `luminance`: standard deviation of the luma along the trajectories of the next 8 frames.
-    `outlines`: how surely the scene's depth edges are drawn, 0.5 = by chance.
+    Squared errors are of pictures in [0, 1]. `energy`, `source_energy`: Laplacian energy of the styled and of
+    the source's frame. `luma_deviation`: standard deviation of the luma along the trajectories of the next
+    LONG_RANGE frames. `depth_edges`: how surely the scene's depth edges are drawn, 0.5 = by chance.
     """
 
     frame: int
@@ -55,22 +52,29 @@ class FrameScore:
     source: float | None
     e_warp_long: float | None
     drift: float | None
-    luminance: float | None
-    sharpness: float | None
-    outlines: float | None
+    luma_deviation: float | None
+    energy: float
+    source_energy: float
+    depth_edges: float | None
 
 
 @dataclass(frozen=True)
 class Score:
-    """A styled film's measures: per frame, and whose motion they were taken along."""
+    """A styled film's measures: per frame, and whose motion they were taken along.
 
+    `name` names files about this film of this shot; `video` and `shot` are the paths that were given.
+    """
+
+    name: str
     video: str
     shot: str
     motion: Origin
     frames: tuple[FrameScore, ...]
 
     def means(self) -> dict[str, float | None]:
-        """The mean of each measure over the frames that have it, and E_warp's ratio to the source's."""
+        """The mean of each measure over the frames that have it; `ratio`: E_warp to the source's;
+        `sharpness`: all Laplacian energy over all of the source's.
+        """
         means: dict[str, float | None] = {}
         for each in fields(FrameScore):
             if each.name == "frame":
@@ -79,6 +83,8 @@ class Score:
             means[each.name] = float(np.mean(values)) if values else None
         styled, source = means["e_warp"], means["source"]
         means["ratio"] = styled / source if styled is not None and source else None
+        energy, source_energy = means.pop("energy"), means.pop("source_energy")
+        means["sharpness"] = energy / source_energy if energy is not None and source_energy else None
         return means
 
 
@@ -90,7 +96,7 @@ def score_video(video: Path, shot: Shot) -> Score:
     styled = open_shot(video)
     check_fits(styled, shot)
     frames = tuple(_frame_scores(styled, shot))
-    return Score(str(video), str(shot.root), motion_origin(shot), frames)
+    return Score(film_name(styled, shot), str(video), str(shot.root), motion_origin(shot), frames)
 
 
 def write_score(score: Score, path: Path) -> None:
@@ -112,7 +118,7 @@ def plot_score(score: Score, path: Path) -> None:
         for caption, lines in PANELS.items()
     }
     numbers = [frame.frame for frame in score.frames]
-    write_plot(path, numbers, panels, title=f"{Path(score.video).name}, motion: {score.motion}")
+    write_plot(path, numbers, panels, title=f"{score.name}, motion: {score.motion}")
 
 
 def _frame_scores(styled: Shot, shot: Shot) -> Iterator[FrameScore]:
@@ -122,7 +128,8 @@ def _frame_scores(styled: Shot, shot: Shot) -> Iterator[FrameScore]:
     held: deque[_Held] = deque()
     first: UInt8Array | None = None
     from_first: Step | None = None
-    for t, (ours, theirs) in enumerate(zip(_each(styled), _each(shot, **size), strict=True)):
+    films = (each_frame(film, **size) for film in (styled, shot))
+    for t, (ours, theirs) in enumerate(zip(*films, strict=True)):
         drift = None
         if first is None:
             first = ours
@@ -151,11 +158,6 @@ class _Held:
     step: Step | None = None  # to the next frame, once that is read
 
 
-def _each(shot: Shot, *, width: int = 0, height: int = 0) -> Iterator[UInt8Array]:
-    for window in iterate_frames(shot, WINDOW):
-        yield from resize(window, height=height, width=width) if width else window
-
-
 def _finished(held: deque[_Held], styled: Shot, shot: Shot) -> FrameScore:
     now = held[0]
     step, total = now.step, now.step
@@ -165,20 +167,20 @@ def _finished(held: deque[_Held], styled: Shot, shot: Shot) -> FrameScore:
         total = onward.step if onward is now else chain(total, onward.step)  # type: ignore[arg-type]
         fetched.append((later.styled, total))
     whole = len(fetched) == LONG_RANGE
-    source_energy = laplacian_energy(now.source)
     return FrameScore(
         frame=styled.frame_numbers[now.t],
         e_warp=None if step is None else pair_error(now.styled, held[1].styled, step),
         source=None if step is None else pair_error(now.source, held[1].source, step),
         e_warp_long=pair_error(now.styled, *fetched[-1]) if whole else None,
         drift=now.drift,
-        luminance=luminance_deviation(now.styled, fetched) if whole else None,
-        sharpness=laplacian_energy(now.styled) / source_energy if source_energy else None,
-        outlines=_outlines(shot, now, styled),
+        luma_deviation=luma_deviation(now.styled, fetched) if whole else None,
+        energy=laplacian_energy(now.styled),
+        source_energy=laplacian_energy(now.source),
+        depth_edges=_depth_edges(shot, now, styled),
     )
 
 
-def _outlines(shot: Shot, now: _Held, styled: Shot) -> float | None:
+def _depth_edges(shot: Shot, now: _Held, styled: Shot) -> float | None:
     if "depth" not in shot.passes:
         return None
     depth = nearest(read_pass(shot, "depth", now.t, now.t + 1)[0], width=styled.width, height=styled.height)

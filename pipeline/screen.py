@@ -20,16 +20,17 @@ from rich.table import Table
 from pipeline.batch import JobOutcome
 from pipeline.doctor import Finding
 from pipeline.score import Score
+from pipeline.steady.metrics import LONG_RANGE
 
 SCORE_ROWS = (
     ("e_warp", "E_warp, x 1e-4", 1e4),
     ("source", "E_warp of the source, x 1e-4", 1e4),
     ("ratio", "E_warp to the source's", 1.0),
-    ("e_warp_long", "E_warp over 8 frames, x 1e-4", 1e4),
+    ("e_warp_long", f"E_warp over {LONG_RANGE} frames, x 1e-4", 1e4),
     ("drift", "drift from the first frame, x 1e-4", 1e4),
-    ("luminance", "luma's deviation along 8 frames, levels of 255", 255.0),
+    ("luma_deviation", f"luma's deviation along {LONG_RANGE} frames, levels of 255", 255.0),
     ("sharpness", "sharpness to the source's", 1.0),
-    ("outlines", "depth edges drawn (0.5 = by chance)", 1.0),
+    ("depth_edges", "depth edges drawn (0.5 = by chance)", 1.0),
 )
 Advance = Callable[[str, int, int], None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -19,12 +20,18 @@ from pipeline.steady.warp import BoolArray, in_frame, warp
 Origin = Literal["motion pass", "estimated (DIS)"]
 WINDOW = 8  # frames read at a time
 ASPECT_TOLERANCE = 0.02  # a render may be cropped or padded to even sizes
+GREY_TOLERANCE = 32.0  # levels of 255: light changes less than this from frame to frame
 ROUND_TRIP = 1.0  # pixels: there and back again must end this near, where no pass tells what is seen
 
 
 def motion_origin(shot: Shot) -> Origin:
     """Where `iterate_ways` takes this shot's motion from."""
     return "motion pass" if "motion" in shot.passes else "estimated (DIS)"
+
+
+def film_name(styled: Shot, shot: Shot) -> str:
+    """What results about a film of a shot are called: lookdev's own frames all lie in a folder `frames`."""
+    return shot.name if styled.name == shot.name else f"{shot.name}_{styled.name}"
 
 
 def check_fits(styled: Shot, shot: Shot) -> None:
@@ -44,6 +51,23 @@ def check_fits(styled: Shot, shot: Shot) -> None:
         )
 
 
+def used_files(shot: Shot) -> list[Path]:
+    """The files of the passes that `iterate_ways` reads."""
+    if motion_origin(shot) != "motion pass":
+        names: tuple[str, ...] = ("rgb",)
+    elif "visible" in shot.passes:
+        names = ("motion", "visible")
+    else:
+        names = ("motion", "ids", "depth")
+    return [file for name in names if name in shot.passes for file in shot.passes[name].files]
+
+
+def each_frame(shot: Shot, *, width: int, height: int, start: int = 0) -> Iterator[UInt8Array]:
+    """The shot's pictures from `start` on at the given size, uint8 RGB [H, W, 3]; a window is held."""
+    for window in iterate_frames(shot, WINDOW, start=start):
+        yield from resize(window, height=height, width=width)
+
+
 def iterate_steps(shot: Shot, *, width: int, height: int) -> Iterator[Step]:
     """The T - 1 steps t -> t + 1 at the given size, one at a time; see `iterate_ways`."""
     for onward, _ in iterate_ways(shot, width=width, height=height):
@@ -55,7 +79,8 @@ def iterate_ways(shot: Shot, *, width: int, height: int, start: int = 0) -> Iter
 
     With a motion pass the flow is exact. What is seen in both frames then comes from the `visible` pass, else
     from ids and depth, else from going there and back. Without one, flow is OpenCV's DIS (Kroeger et al.
-    2016) on the shot's own pictures, seen where there and back agree. Raises ShotError for a damaged pass.
+    2016) on the shot's own pictures, seen where there and back agree and the grey stays about the
+    same. Raises ShotError for a damaged pass.
     """
     if motion_origin(shot) == "motion pass":
         for t in range(start, shot.num_frames - 1):
@@ -111,16 +136,22 @@ def _picked(shot: Shot, name: str, t: int, width: int, height: int) -> Any:
 def _estimated(shot: Shot, start: int, width: int, height: int) -> Iterator[tuple[Step, Step]]:
     earlier: UInt8Array | None = None
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    for window in iterate_frames(shot, WINDOW, start=start):
-        for frame in resize(window, height=height, width=width):
-            later = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-            if earlier is not None:
-                forward, backward = estimator.calc(earlier, later, None), estimator.calc(later, earlier, None)
-                yield (
-                    Step(forward, round_trip(forward, backward)),
-                    Step(backward, round_trip(backward, forward)),
-                )
-            earlier = later
+    for frame in each_frame(shot, width=width, height=height, start=start):
+        later = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        if earlier is not None:
+            forward, backward = estimator.calc(earlier, later, None), estimator.calc(later, earlier, None)
+            yield (
+                Step(forward, round_trip(forward, backward) & _alike(earlier, later, forward)),
+                Step(backward, round_trip(backward, forward) & _alike(later, earlier, backward)),
+            )
+        earlier = later
+
+
+def _alike(here: UInt8Array, there: UInt8Array, flow: Float32Array) -> BoolArray:
+    """Where the flow leads to about the same grey, bool [H, W]: over a cut even flat places "agree"."""
+    difference = np.abs(warp(there, flow).astype(np.float32) - here)
+    alike: BoolArray = difference <= GREY_TOLERANCE
+    return alike
 
 
 def round_trip(forward: Float32Array, backward: Float32Array) -> BoolArray:

@@ -12,7 +12,7 @@ from small_shot import make_shot
 
 from pipeline import cli
 
-HEAVY = ("torch", "numpy", "cv2", "diffusers", "transformers", "pydantic", "rich", "OpenEXR")
+HEAVY = ("torch", "numpy", "cv2", "diffusers", "transformers", "pydantic", "rich", "OpenEXR", "matplotlib")
 
 
 def test_help_is_light() -> None:
@@ -22,7 +22,7 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[] 0"
-    for command in ("train", "render", "batch", "demo", "doctor", "preset"):
+    for command in ("train", "render", "batch", "demo", "doctor", "preset", "score", "steady"):
         assert command in done.stdout
 
 

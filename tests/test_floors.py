@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("shot", "preset", "controls", "models", "steady"),
     ("plan", "diffuse", "conform"),
     ("output", "journal", "steps"),
-    ("render", "score", "resteady"),
+    ("render", "score", "deflicker"),
     ("batch", "doctor"),
     ("screen", "cli_shot", "cli_preset", "cli_lora"),
     ("cli",),

@@ -15,8 +15,8 @@ from pipeline.cli import main
 from pipeline.errors import ShotError
 from pipeline.image import read_png, write_png
 from pipeline.score import plot_score, score_video, write_score
-from pipeline.shot import FramePasses, Shot, open_shot, write_shot
-from pipeline.steps import iterate_steps, motion_origin, round_trip
+from pipeline.shot import FramePasses, Motion, Shot, open_shot, write_shot
+from pipeline.steps import iterate_steps, iterate_ways, motion_origin, round_trip
 
 NUM_FRAMES = 12
 
@@ -44,7 +44,7 @@ def test_what_moves_with_the_surface_costs_nothing(shot: Shot, tmp_path: Path) -
     means = score.means()
     assert score.motion == "motion pass"
     assert means["e_warp"] == means["e_warp_long"] == means["drift"] == 0.0
-    assert means["luminance"] == pytest.approx(0.0, abs=1e-6)
+    assert means["luma_deviation"] == pytest.approx(0.0, abs=1e-6)
     assert means["sharpness"] == pytest.approx(1.0)
     assert [frame.frame for frame in score.frames] == list(range(1, NUM_FRAMES + 1))
 
@@ -55,7 +55,7 @@ def test_flicker_is_measured_in_full(shot: Shot, tmp_path: Path) -> None:
     assert score.means()["e_warp"] == pytest.approx(expected, rel=0.01)
     assert score.means()["e_warp_long"] == pytest.approx(0.0, abs=1e-7)
     assert score.means()["source"] == 0.0 and score.means()["ratio"] is None
-    assert score.means()["luminance"] == pytest.approx(10 / 255, rel=0.02)
+    assert score.means()["luma_deviation"] == pytest.approx(10 / 255, rel=0.02)
     drifts = [frame.drift for frame in score.frames]
     assert drifts[0] is None
     assert drifts[2:12:2] == [0.0] * 5 and drifts[1] == pytest.approx(expected, rel=0.01)
@@ -66,7 +66,7 @@ def test_what_the_last_frames_cannot_have_is_none(shot: Shot, tmp_path: Path) ->
     assert score.frames[-1].e_warp is None and score.frames[-2].e_warp is not None
     whole = [frame.e_warp_long is not None for frame in score.frames]
     assert whole == [True] * (NUM_FRAMES - 8) + [False] * 8
-    assert all(frame.outlines is None for frame in score.frames)  # a flat wall has no depth edges
+    assert all(frame.depth_edges is None for frame in score.frames)  # a flat wall has no depth edges
 
 
 def test_another_size_is_measured_at_its_own(shot: Shot, tmp_path: Path) -> None:
@@ -109,12 +109,67 @@ def test_a_round_trip_tells_what_is_hidden() -> None:
     assert not round_trip(forward, backward)[0, 1]
 
 
+def test_a_fade_to_black_does_not_rule_the_sharpness(tmp_path: Path) -> None:
+    rgb = passes(3).rgb.copy()
+    rgb[1] //= 100
+    root = write_shot(tmp_path / "fade", [replace(passes(3), rgb=rgb)], fps=Fraction(24)).root
+    noisy = rgb.copy()
+    noisy[1, ::16] += 1
+    score = score_video(frames_folder(tmp_path / "styled", noisy), open_shot(root))
+    assert score.means()["sharpness"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_over_a_cut_nothing_is_known_of_estimated_motion(tmp_path: Path) -> None:
+    """Two flat pictures: flow and its way back agree everywhere, but nothing of one is seen in the other."""
+    rgb = np.full((4, SIZE, SIZE, 3), 230, np.uint8)
+    rgb[2:] = 20
+    cut = write_shot(tmp_path / "cut", [FramePasses(rgb=rgb)], fps=Fraction(24))
+    assert [bool(step.seen.any()) for step in iterate_steps(cut, width=SIZE, height=SIZE)] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_both_ways_and_a_later_start(tmp_path: Path) -> None:
+    """Frames that move differently: each pair of steps belongs to its own two frames."""
+    num = 5
+    speeds = np.arange(num, dtype=np.float32)
+    forward = np.zeros((num, SIZE, SIZE, 2), np.float32)
+    forward[..., 0] = speeds[:, None, None]
+    backward = np.zeros_like(forward)
+    backward[1:, ..., 0] = -speeds[:-1, None, None]
+    backward[0] = forward[-1] = np.nan
+    both = replace(passes(num), motion=Motion(forward=forward, backward=backward))
+    moving = write_shot(tmp_path / "moving", [both], fps=Fraction(24))
+    ways = list(iterate_ways(moving, width=SIZE, height=SIZE, start=1))
+    assert [(float(a.flow[0, 0, 0]), float(b.flow[0, 0, 0])) for a, b in ways] == [(1, -1), (2, -2), (3, -3)]
+
+
+def test_hidden_surfaces_are_told_by_ids_or_depth(tmp_path: Path) -> None:
+    """A nearer card slides over a wall that stands still: what it will cover is not seen in both."""
+    ids = np.ones((2, SIZE, SIZE), np.uint32)
+    ids[0, :, 10:20], ids[1, :, 16:26] = 2, 2
+    depth = np.where(ids == 2, 1.0, 3.0).astype(np.float32)
+    forward = np.zeros((2, SIZE, SIZE, 2), np.float32)
+    forward[0][ids[0] == 2] = (6, 0)
+    backward = np.zeros_like(forward)
+    backward[1][ids[1] == 2] = (-6, 0)
+    every = replace(passes(2), ids=ids, depth=depth, visible=None, motion=Motion(forward, backward))
+    card = write_shot(tmp_path / "card", [every], fps=Fraction(24))
+    for missing in ("ids", "depth"):
+        ((onward, back),) = iterate_ways(without(card, missing), width=SIZE, height=SIZE)
+        assert onward.seen[:, 10:20].all() and onward.seen[:, 30:].all() and not onward.seen[:, 20:25].any()
+        assert back.seen[:, 16:26].all() and not back.seen[:, 11:16].any()
+
+
 def test_files_say_the_same(shot: Shot, tmp_path: Path) -> None:
     score = score_video(frames_folder(tmp_path / "flicker", flickering(5)), shot)
     write_score(score, tmp_path / "score.json")
     stored = json.loads((tmp_path / "score.json").read_text())
     assert stored["means"] == score.means() and len(stored["frames"]) == NUM_FRAMES
     plot_score(score, tmp_path / "score.png")
+    plot_score(replace(score, name=r"$\frac$"), tmp_path / "dollar.png")
     picture = read_png(tmp_path / "score.png")
     assert picture.shape[1] == 800 and picture.std() > 1.0
 
@@ -123,7 +178,10 @@ def test_the_command(shot: Shot, tmp_path: Path, capsys: pytest.CaptureFixture[s
     styled = frames_folder(tmp_path / "styled", flickering(5))
     assert main(["score", str(styled), "--shot", str(shot.root), "--out", str(tmp_path / "out")]) == 0
     assert "E_warp" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"styled_score.json", "styled_score.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "wall_styled_score.json",
+        "wall_styled_score.png",
+    }
 
 
 @pytest.mark.parametrize(

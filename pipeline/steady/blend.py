@@ -66,7 +66,7 @@ def carry(
     if engine_now is not None and engine_previous is not None:
         before = warp(engine_previous.astype(np.float32), backward_flow)
         moved = moved * light_ratio(engine_now.astype(np.float32), before, mask=visible)[..., None]
-    return Carried(_to_uint8(moved), visible)
+    return Carried(to_uint8(moved), visible)
 
 
 def light_ratio(now: Float32Array, before: Float32Array, *, mask: Float32Array) -> Float32Array:
@@ -101,7 +101,7 @@ def finish(styled: UInt8Array, carried: Carried, *, weight: float) -> UInt8Array
     colour_weight = 1.0 - (1.0 - weight) / COLOUR_MEMORY
     mixed = colour_weight * low + weight * (change - low)
     share = carried.mask * _agreement(low) if weight < 1.0 else carried.mask
-    return _to_uint8(fresh + share[..., None] * mixed)
+    return to_uint8(fresh + share[..., None] * mixed)
 
 
 def _agreement(low: Float32Array) -> Float32Array:
@@ -121,6 +121,7 @@ def _smooth(values: Float32Array, mask: Float32Array, *, sigma: float) -> Float3
     return smoothed
 
 
-def _to_uint8(values: Float32Array) -> UInt8Array:
+def to_uint8(values: Float32Array) -> UInt8Array:
+    """Levels rounded to nearest and cut to 0 to 255."""
     rounded: UInt8Array = np.rint(values).clip(0, 255).astype(np.uint8)
     return rounded

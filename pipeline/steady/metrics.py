@@ -20,7 +20,7 @@ LONG_RANGE = 8  # frames; a third of a second at 24 fps
 
 @dataclass(frozen=True)
 class Step:
-    """The exact way from one frame to a later one.
+    """The way from one frame to a later one, along exact or estimated motion.
 
     `flow`: float32 [H, W, 2] in pixels, from the earlier frame's pixels; `seen`: bool [H, W], the earlier
     frame's surface point is visible in the later frame.
@@ -77,10 +77,12 @@ def drift(frames: Iterable[UInt8Array], steps: Iterable[Step]) -> list[float | N
 def chain(first: Step, second: Step) -> Step:
     """Two steps as one; a point is seen at the end if it was seen at both."""
     onward = warp(second.seen.astype(np.uint8), first.flow, sampling="nearest") > 0
-    return Step(compose(first.flow, second.flow), first.seen & onward & in_frame(first.flow))
+    flow = compose(first.flow, second.flow)
+    known = np.isfinite(flow).all(axis=2)  # a pixel beside a hole may look at a point that is seen
+    return Step(flow, first.seen & onward & in_frame(first.flow) & known)
 
 
-def luminance_deviation(frame: UInt8Array, later: Sequence[tuple[UInt8Array, Step]]) -> float | None:
+def luma_deviation(frame: UInt8Array, later: Sequence[tuple[UInt8Array, Step]]) -> float | None:
     """Mean over the pixels of the standard deviation of the luma along their trajectories, in [0, 1].
 
     `frame`: uint8 RGB [H, W, 3]; `later`: frames and the steps from `frame` to each. Only points that are

@@ -202,8 +202,9 @@ class Trainer:
         self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
 
     def freeze_controls(self) -> None:
-        """Leave the ControlNets as they are: no gradients flow into them from here on."""
-        for net in self.parts.controlnets.values():
+        """Go on with the averaged ControlNets, and leave them as they are."""
+        for kind, net in self.parts.controlnets.items():
+            net.load_state_dict(self.average.controlnets[kind].state_dict())
             net.requires_grad_(False)
 
     def descend(

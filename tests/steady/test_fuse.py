@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import cv2
@@ -100,17 +101,25 @@ def test_a_later_start_goes_on_to_the_same_bytes(skip: int) -> None:
 
 
 def test_it_streams() -> None:
-    """The first frame comes out when the frames within reach have been read, not later."""
-    read = 0
+    """A frame comes out when those within reach are read; what no later frame needs is let go."""
+    pictures: list[weakref.ref[np.ndarray]] = []
+    most = 0
 
     def counted() -> Iterator[Seen]:
-        nonlocal read
-        for each in seen(TRUTH):
-            read += 1
-            yield each
+        nonlocal most
+        for t in range(60):
+            picture = TRUTH[t % 2].copy()
+            pictures.append(weakref.ref(picture))
+            still = Step(np.zeros((*picture.shape[:2], 2), np.float32), np.ones(picture.shape[:2], bool))
+            yield Seen(picture, None, still, still)
+            del picture
+            most = max(most, sum(each() is not None for each in pictures))
 
-    next(fuse(counted()))
-    assert read == COLOUR_REACH + 1
+    frames = fuse(counted())
+    next(frames)
+    assert len(pictures) == COLOUR_REACH + 1
+    assert sum(1 for _ in frames) == 59
+    assert most <= 2 * COLOUR_REACH + 2
 
 
 def test_a_large_frame_averages_its_colours_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +129,29 @@ def test_a_large_frame_averages_its_colours_in_small(monkeypatch: pytest.MonkeyP
     assert mean_psnr(steady) > mean_psnr(noisy) + 6.0
 
 
-def test_noise_alone_is_not_detail() -> None:
+@pytest.mark.parametrize("columns", [96, 32])
+def test_noise_alone_is_not_detail(columns: int) -> None:
+    """Nor where it covers a third of the frame, beside what was not averaged."""
     rng = np.random.default_rng(0)
-    noise = rng.normal(0, 8, (96, 96, 3)).astype(np.float32)
-    kept = lost_detail(noise)
+    noise = np.zeros((96, 96, 3), np.float32)
+    noise[:, :columns] = rng.normal(0, 8, (96, columns, 3))
+    averaged = np.zeros((96, 96), bool)
+    averaged[:, :columns] = True
+    kept = lost_detail(noise, averaged=averaged)
     assert np.square(kept).mean() < 0.2 * np.square(noise).mean()
     edge = noise.copy()
-    edge[:, 48] += 120.0
-    assert lost_detail(edge)[:, 48].mean() > 60.0
+    edge[:, columns // 2] += 120.0
+    assert lost_detail(edge, averaged=averaged)[:, columns // 2].mean() > 60.0
+
+
+@pytest.mark.parametrize(("height", "small"), [(91, 30), (95, 24)])
+def test_a_size_that_is_no_multiple_stays_in_register(
+    height: int, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clean film with a hard edge near its right and lower rim passes unchanged."""
+    monkeypatch.setattr(fusing, "SMALL_HEIGHT", small)
+    picture = np.full((height, 101, 3), 60, np.uint8)
+    picture[height - 6 :], picture[:, 94:] = 200, 200
+    still = Step(np.zeros((height, 101, 2), np.float32), np.ones((height, 101), bool))
+    (first, *_) = fuse(Seen(picture, None, still, still) for _ in range(14))
+    assert np.abs(first.astype(int) - picture).max() <= 1

@@ -99,3 +99,14 @@ def test_sharpness_ratio_of_half_the_contrast_is_a_quarter() -> None:
     assert sharpness_ratio(soft, sharp) == pytest.approx(0.25, rel=1e-3)
     with pytest.raises(ValueError, match="flat"):
         sharpness_ratio(sharp[:1], [np.zeros((SIZE, SIZE, 3), np.uint8)])
+
+
+def test_a_chained_step_sees_nothing_beside_a_hole() -> None:
+    """Beside a pixel without a vector the composed flow is unknown, whatever the nearest mask says."""
+    flow = np.full((8, 8, 2), (0.4, 0.0), np.float32)
+    second = flow.copy()
+    second[4, 4] = np.nan
+    seen = np.isfinite(second).all(axis=2)
+    total = chain(Step(flow, np.ones((8, 8), bool)), Step(second, seen))
+    assert not total.seen[4, 3] and total.seen[2, 2]
+    assert np.isfinite(total.flow[total.seen]).all()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small_shot import make_shot, passes
 
-from pipeline import resteady
 from pipeline.cli import main
+from pipeline.deflicker import steady_video
 from pipeline.errors import ShotError
 from pipeline.image import read_png, write_png
-from pipeline.resteady import steady_video
+from pipeline.output import encode_video
 from pipeline.score import score_video
-from pipeline.shot import Shot
+from pipeline.shot import FramePasses, Shot, write_shot
+from pipeline.steady.picture import psnr
 
 NUM_FRAMES = 18
 
@@ -84,15 +87,47 @@ def test_a_film_of_another_shot_is_refused(shot: Shot, styled: Path, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
-def test_a_window_of_frames_is_read_at_a_time(
-    shot: Shot, styled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Windows do not show in what comes out."""
-    whole = steady_video(styled, shot, tmp_path / "eight")
-    monkeypatch.setattr(resteady, "WINDOW", 3)
-    other = steady_video(styled, shot, tmp_path / "three")
-    frames = [sorted((done.video.parent / "frames").iterdir()) for done in (whole, other)]
-    assert all(one.read_bytes() == two.read_bytes() for one, two in zip(*frames, strict=True))
+def test_a_stopped_run_without_passes_goes_on_too(styled: Path, tmp_path: Path) -> None:
+    plain = write_shot(tmp_path / "plain", [FramePasses(rgb=passes(NUM_FRAMES).rgb)], fps=Fraction(24))
+    whole = steady_video(styled, plain, tmp_path / "whole")
+    assert whole.motion == "estimated (DIS)"
+    again = steady_video(styled, plain, tmp_path / "stopped")
+    folder = again.video.parent
+    (folder / "record.json").unlink()
+    for path in sorted((folder / "frames").iterdir())[14:]:
+        path.unlink()
+    assert steady_video(styled, plain, tmp_path / "stopped").num_made == NUM_FRAMES - 14
+    for path in sorted((folder / "frames").iterdir()):
+        assert path.read_bytes() == (whole.video.parent / "frames" / path.name).read_bytes()
+
+
+def test_the_rate_and_the_sound_belong_to_the_result(shot: Shot, styled: Path, tmp_path: Path) -> None:
+    steady_video(styled, shot, tmp_path)
+    other = steady_video(styled, replace(shot, fps=Fraction(30)), tmp_path)
+    assert not other.skipped and other.num_made == 0  # the same frames in another video
+
+
+def test_a_video_of_another_rate_is_refused(shot: Shot, tmp_path: Path) -> None:
+    encode_video([passes(NUM_FRAMES).rgb], tmp_path / "styled.mp4", fps=Fraction(30))
+    with pytest.raises(ShotError, match=r"30 frames/s.*24.*put fps = 30"):
+        steady_video(tmp_path / "styled.mp4", shot, tmp_path)
+
+
+def test_films_of_two_shots_do_not_meet(shot: Shot, styled: Path, tmp_path: Path) -> None:
+    """lookdev's own frames always lie in a folder called `frames`."""
+    other = make_shot(tmp_path / "other", num_frames=NUM_FRAMES)
+    done = [steady_video(styled, each, tmp_path / "out").video for each in (shot, other)]
+    assert [path.name for path in done] == ["wall_look_steady.mp4", "other_look_steady.mp4"]
+    assert all(path.is_file() for path in done)
+
+
+def test_another_size_than_the_shots(shot: Shot, tmp_path: Path) -> None:
+    folder = tmp_path / "large"
+    for t, frame in enumerate(passes(NUM_FRAMES).rgb.repeat(2, axis=1).repeat(2, axis=2)):
+        write_png(folder / f"styled.{t + 1:04d}.png", frame)
+    done = steady_video(folder, shot, tmp_path)
+    first = read_png(done.video.parent / "frames" / "steady.0001.png")
+    assert psnr(first, read_png(folder / "styled.0001.png")) > 35.0
 
 
 def test_the_command(shot: Shot, styled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
