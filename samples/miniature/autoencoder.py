@@ -1,5 +1,6 @@
 """Training the miniature's autoencoder: 64-pixel crops of both looks, an L1 and gradient loss that counts hue
-apart, a light KL, and a penalty on latent channels that say the same.
+apart, a light KL, and a penalty on latent channels that say the same. Three of the four channels start as the
+picture's colour in small.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ PEAK_RATE = 2.5e-3
 KL_WEIGHT = 2e-5
 HUE_WEIGHT = 2.0
 COPY_WEIGHT = 0.02
+COLOUR_WEIGHT = 1.0  # of the start as colours in small; it falls to 0 ...
+COLOUR_SHARE = 0.5  # ... over this share of the training
 
 
 def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -62,6 +65,16 @@ def opponents(pictures: torch.Tensor) -> torch.Tensor:
     """
     red, green, blue = pictures.unbind(dim=1)
     return torch.stack([red - green, blue - (red + green) / 2.0], dim=1)
+
+
+def colours_in_small(pictures: torch.Tensor) -> torch.Tensor:
+    """What the first three latent channels start as: lightness and both opponents of blocks of 4 x 4 pixels.
+
+    [B, 3, H / 4, W / 4] of RGB [B, 3, H, W] in [-1, 1], each about as wide as the latents will be. Left to
+    itself the autoencoder finds red against green last of all: after 24,000 crops 0.7 of it came back.
+    """
+    lightness = pictures.mean(dim=1, keepdim=True)
+    return F.avg_pool2d(torch.cat([2.0 * lightness, 4.0 * opponents(pictures)], dim=1), 4)
 
 
 def copies(latents: torch.Tensor) -> torch.Tensor:
@@ -107,7 +120,8 @@ def train_vae(
         rate = PEAK_RATE * min(1.0, (step + 1) / 100) * min(1.0, (1.0 - share) / 0.5)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = _vae_step(vae, optimizer, crops(images, rng, BATCH).to(device), precision)
+        lead = COLOUR_WEIGHT * max(0.0, 1.0 - share / COLOUR_SHARE)
+        loss = _vae_step(vae, optimizer, crops(images, rng, BATCH).to(device), precision, lead=lead)
         step += 1
         seconds, clock = seconds + time.monotonic() - clock, time.monotonic()
         if step % 100 == 0:
@@ -129,7 +143,9 @@ def train_vae(
     centre_latents(vae, images, device)
 
 
-def _vae_step(vae: Any, optimizer: torch.optim.Optimizer, batch: torch.Tensor, precision: str) -> float:
+def _vae_step(
+    vae: Any, optimizer: torch.optim.Optimizer, batch: torch.Tensor, precision: str, *, lead: float
+) -> float:
     batch = batch.contiguous(memory_format=torch.channels_last)
     with autocast(batch.device.type, precision):
         posterior = vae.encode(batch).latent_dist
@@ -138,6 +154,7 @@ def _vae_step(vae: Any, optimizer: torch.optim.Optimizer, batch: torch.Tensor, p
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
     kl = 0.5 * (mean**2 + logvar.exp() - 1.0 - logvar).mean()
     loss = reconstruction_loss(out.float(), batch) + KL_WEIGHT * kl + COPY_WEIGHT * copies(mean)
+    loss = loss + lead * F.mse_loss(mean[:, :3], colours_in_small(batch))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)

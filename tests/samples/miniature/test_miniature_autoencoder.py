@@ -49,6 +49,18 @@ def test_a_lost_hue_costs_more_than_wrong_light() -> None:
     assert hue > 2.0 * light
 
 
+def test_colours_in_small_tell_colours_apart() -> None:
+    red, green, grey = (
+        torch.tensor(colour)[None, :, None, None].expand(1, 3, 8, 8)
+        for colour in ((0.8, -0.6, -0.6), (-0.6, 0.8, -0.6), (0.0, 0.0, 0.0))
+    )
+    small = torch.cat([autoencoder.colours_in_small(each) for each in (red, green, grey)])
+    assert small.shape == (3, 3, 2, 2)
+    assert torch.equal(small[2], torch.zeros(3, 2, 2))
+    assert small[0, 0, 0, 0] == pytest.approx(float(small[1, 0, 0, 0]))  # as light as each other
+    assert small[0, 1, 0, 0] == pytest.approx(-float(small[1, 1, 0, 0])) and small[0, 1, 0, 0] > 1.0
+
+
 def test_copies_are_channels_that_say_the_same() -> None:
     one = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     other = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
