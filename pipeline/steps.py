@@ -31,7 +31,8 @@ def motion_origin(shot: Shot) -> Origin:
 
 def film_name(styled: Shot, shot: Shot) -> str:
     """What results about a film of a shot are called: lookdev's own frames all lie in a folder `frames`."""
-    return shot.name if styled.name == shot.name else f"{shot.name}_{styled.name}"
+    named = styled.name == shot.name or styled.name.startswith(f"{shot.name}_")
+    return styled.name if named else f"{shot.name}_{styled.name}"
 
 
 def check_fits(styled: Shot, shot: Shot) -> None:

@@ -16,7 +16,7 @@ from pipeline.errors import ShotError
 from pipeline.image import read_png, write_png
 from pipeline.score import plot_score, score_video, write_score
 from pipeline.shot import FramePasses, Motion, Shot, open_shot, write_shot
-from pipeline.steps import iterate_steps, iterate_ways, motion_origin, round_trip
+from pipeline.steps import film_name, iterate_steps, iterate_ways, motion_origin, round_trip
 
 NUM_FRAMES = 12
 
@@ -77,6 +77,14 @@ def test_another_size_is_measured_at_its_own(shot: Shot, tmp_path: Path) -> None
 
 def without(shot: Shot, *names: str) -> Shot:
     return replace(shot, passes={name: each for name, each in shot.passes.items() if name not in names})
+
+
+@pytest.mark.parametrize(
+    ("styled", "name"),
+    [("wall", "wall"), ("frames", "wall_frames"), ("wall_frames_steady", "wall_frames_steady")],
+)
+def test_results_are_named_by_shot_and_film(shot: Shot, styled: str, name: str) -> None:
+    assert film_name(replace(shot, name=styled), shot) == name
 
 
 @pytest.mark.parametrize("missing", [("visible",), ("visible", "ids"), ("visible", "ids", "depth")])
