@@ -73,8 +73,8 @@ class _Work:
 def steady_video(path: Path, shot: Shot, out: Path, *, on_frame: OnFrame | None = None) -> Steadied:
     """Steady the film at `path` (a video or a folder of frames) along the motion of its shot.
 
-    Writes `out/<shot>_<name>_steady/`: frames, an H.264 video with the sound, record.json. Raises ShotError where
-    the film does not fit the shot, OutputError where nothing can be written.
+    Writes `out/<shot>_<name>_steady/`: frames, an H.264 video with the sound, record.json. Raises ShotError
+    where the film does not fit the shot, OutputError where nothing can be written.
     """
     styled = open_shot(path)
     check_fits(styled, shot)
