@@ -53,6 +53,7 @@ def narrow_model(family: str) -> SimpleNamespace:
     """What `apply_loras` needs of a model: its family and its networks, here narrow with random weights."""
     row = Family(
         name=family,
+        title=family,
         size_multiple=8,
         default_size=512,
         control_kinds=(),

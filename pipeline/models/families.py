@@ -16,34 +16,63 @@ from pipeline.errors import ModelError
 class Family:
     """One row: what differs between families of Stable-Diffusion-shaped models.
 
-    `size_multiple` and `default_size` are pixels. `context_width` is the UNet's `cross_attention_dim`, by
-    which a folder on disk is recognised. `lora_architecture` (modelspec.architecture) and
-    `base_model_version` (ss_base_model_version) are what a LoRA file of this family says about itself.
-    `folder` holds the weights that come with lookdev, where there are any.
+    `title` is what people call it. `size_multiple` and `default_size` are pixels. `context_width` is the
+    UNet's `cross_attention_dim`, by which files and folders on disk are recognised. `lora_architecture`
+    (modelspec.architecture) and `base_model_version` (ss_base_model_version) are what a LoRA file of this
+    family says about itself. `frames_at_once` is how many frames share a forward pass on a CPU, where more
+    gains nothing. `folder` holds the weights that come with lookdev, where there are any.
     """
 
     name: str
+    title: str
     size_multiple: int
     default_size: int
     control_kinds: tuple[str, ...]
     context_width: int
     lora_architecture: str
     base_model_version: str
+    frames_at_once: int = 1
     folder: Path | None = None
 
 
+# What a ControlNet may be drawn from; the names that presets use.
+CONTROL_KINDS = ("depth", "pose", "normal", "canny", "softedge")
+
 _MINI = Family(
     name="mini",
+    title="the built-in miniature",
     size_multiple=8,
     default_size=128,
     control_kinds=("depth", "pose"),
     context_width=128,
     lora_architecture="lookdev-mini/lora",
     base_model_version="lookdev_mini",
+    frames_at_once=4,
     folder=Path(__file__).parent / "mini",
 )
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in (_MINI,)})
+_SD15 = Family(
+    name="sd15",
+    title="Stable Diffusion 1.5",
+    size_multiple=8,
+    default_size=512,
+    control_kinds=CONTROL_KINDS,
+    context_width=768,
+    lora_architecture="stable-diffusion-v1/lora",
+    base_model_version="sd_v1",
+)
+_SDXL = Family(
+    name="sdxl",
+    title="SDXL",
+    size_multiple=8,
+    default_size=1024,
+    control_kinds=CONTROL_KINDS,
+    context_width=2048,
+    lora_architecture="stable-diffusion-xl-v1-base/lora",
+    base_model_version="sdxl_base_v1-0",
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in (_MINI, _SD15, _SDXL)})
 
 
 def find_model(name_or_path: str | Path) -> tuple[Family, Path]:
@@ -57,9 +86,10 @@ def find_model(name_or_path: str | Path) -> tuple[Family, Path]:
         return row, row.folder
     folder = Path(name_or_path)
     if not folder.exists():
-        close = difflib.get_close_matches(str(name_or_path), FAMILIES, n=1)
+        built_in = [family.name for family in FAMILIES.values() if family.folder is not None]
+        close = difflib.get_close_matches(str(name_or_path), built_in, n=1)
         hint = f"did you mean '{close[0]}'?" if close else "give one of these or the folder of a model"
-        raise ModelError(f"model '{name_or_path}' is not there; known names: {', '.join(FAMILIES)}; {hint}")
+        raise ModelError(f"model '{name_or_path}' is not there; known names: {', '.join(built_in)}; {hint}")
     return _family_of(folder), folder
 
 

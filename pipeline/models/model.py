@@ -21,8 +21,9 @@ class Model:
     tokenizer       transformers CLIPTokenizer
     controlnets     kind -> diffusers ControlNetModel; a control image is RGB in [0, 1]
     scheduler_config  the config a diffusers scheduler is built from
-    originals       weights that `apply_loras` changed, as they were before: "unet.<name>" or
-    "text_encoder.<name>"
+    text_encoder_2, tokenizer_2     SDXL's second pair (CLIPTextModelWithProjection); None in other families
+    originals       weights that `apply_loras` changed, as they were before: "unet.<name>",
+    "text_encoder.<name>" or "text_encoder_2.<name>"
     """
 
     family: Family
@@ -32,6 +33,8 @@ class Model:
     tokenizer: Any
     controlnets: Mapping[str, Any]
     scheduler_config: Mapping[str, Any] = field(repr=False)
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
     originals: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     @property

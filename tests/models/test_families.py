@@ -26,7 +26,7 @@ def test_a_wrong_name_suggests_the_close_one() -> None:
         find_model("mimi")
 
 
-@pytest.mark.parametrize("config", [None, "{", "[]", '{"cross_attention_dim": 768}'])
+@pytest.mark.parametrize("config", [None, "{", "[]", '{"cross_attention_dim": 1024}'])
 def test_a_folder_of_no_family_is_one_line(tmp_path: Path, config: str | None) -> None:
     if config is not None:
         (tmp_path / "unet").mkdir()
