@@ -146,7 +146,7 @@ def resize(file: Path, out: Path, rank: int, model: str | None) -> None:
 def _open(file: Path, model: str | None) -> tuple[LoraFile, str]:
     """The file, and the family it is for: of `model` if given, else the one that it fits best."""
     from pipeline.models.architectures import ARCHITECTURES
-    from pipeline.models.families import find_model
+    from pipeline.models.find import find_model
     from pipeline.models.lora_file import read_lora
     from pipeline.models.lora_verify import find_family, likely_families
 

@@ -1,7 +1,7 @@
 """Model families: load, encode, LoRA files in and out.
 
-`families` is light; every other name here loads torch, diffusers and transformers at its first use, so that
-planning and `lookdev --help` do not pay for them.
+`families` and `find` are light; every other name here loads torch, diffusers and transformers at its first
+use, so that planning and `lookdev --help` do not pay for them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pipeline.models.families import FAMILIES, Family, find_model
+from pipeline.models.families import FAMILIES, Family
+from pipeline.models.find import find_model
 
 if TYPE_CHECKING:
     from pipeline.models.encode import count_tokens, decode_latents, encode_images, encode_text

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +25,8 @@ class TextEncoder:
 
     `root` is its name in a diffusers pipeline and in `Model`; `config` makes a transformers CLIPTextConfig;
     `projected` says that it ends in a text projection. `kohya_prefix` starts its modules' names in LoRA
-    files; `other_prefixes` are written by some tools and are taken as well.
+    files; `other_prefixes` are written by some tools and are taken as well. `original` starts its names in
+    a single-file checkpoint of the original code, `pad_token` fills its short prompts.
     """
 
     root: str
@@ -33,19 +34,24 @@ class TextEncoder:
     config: Mapping[str, Any]
     projected: bool = False
     other_prefixes: tuple[str, ...] = ()
+    original: str = ""
+    pad_token: str = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The networks that a LoRA may change.
+    """The networks of a family.
 
-    `unet` makes a diffusers UNet2DConditionModel. `unet_names` is how kohya's trainer names the UNet's
-    modules: "diffusers", or "sgm" for the names of the original code (input_blocks, middle_block, ...).
+    `unet` makes a diffusers UNet2DConditionModel, `vae` an AutoencoderKL, `scheduler` any of diffusers'
+    schedulers. `unet_names` is how kohya's trainer names the UNet's modules: "diffusers", or "sgm" for the
+    names of the original code (input_blocks, middle_block, ...).
     """
 
     unet: Mapping[str, Any]
     text_encoders: tuple[TextEncoder, ...]
     unet_names: str = "diffusers"
+    vae: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    scheduler: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 _CLIP_L = MappingProxyType(
@@ -104,21 +110,69 @@ _SDXL_UNET = MappingProxyType(
     }
 )
 
+_KL_F8 = MappingProxyType(
+    {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "sample_size": 512,
+        "scaling_factor": 0.18215,
+    }
+)
+# What the original training code calls "linear" betas: their square roots are spaced evenly.
+_SCHEDULE = MappingProxyType(
+    {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "epsilon",
+        "timestep_spacing": "leading",
+        "steps_offset": 1,
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+    }
+)
+
 # One text encoder is `lora_te_`; diffusers' exporter numbers it even so.
 _NUMBERED = ("lora_te1_",)
 _PUBLISHED: Mapping[str, Architecture] = MappingProxyType(
     {
         "sd15": Architecture(
             unet=_SD15_UNET,
-            text_encoders=(TextEncoder("text_encoder", "lora_te_", _CLIP_L, other_prefixes=_NUMBERED),),
+            text_encoders=(
+                TextEncoder(
+                    "text_encoder",
+                    "lora_te_",
+                    _CLIP_L,
+                    other_prefixes=_NUMBERED,
+                    original="cond_stage_model.transformer.",
+                ),
+            ),
+            vae=_KL_F8,
+            scheduler=_SCHEDULE,
         ),
         "sdxl": Architecture(
             unet=_SDXL_UNET,
             text_encoders=(
-                TextEncoder("text_encoder", "lora_te1_", _CLIP_L),
-                TextEncoder("text_encoder_2", "lora_te2_", _CLIP_BIG_G, projected=True),
+                TextEncoder(
+                    "text_encoder", "lora_te1_", _CLIP_L, original="conditioner.embedders.0.transformer."
+                ),
+                TextEncoder(
+                    "text_encoder_2",
+                    "lora_te2_",
+                    _CLIP_BIG_G,
+                    projected=True,
+                    original="conditioner.embedders.1.model.",
+                    pad_token="!",
+                ),
             ),
             unet_names="sgm",
+            vae=MappingProxyType({**_KL_F8, "sample_size": 1024, "scaling_factor": 0.13025}),
+            scheduler=_SCHEDULE,
         ),
     }
 )

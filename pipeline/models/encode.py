@@ -56,8 +56,9 @@ def encode_images(model: Model, frames: npt.NDArray[np.uint8]) -> torch.Tensor:
             "resize them"
         )
     pixels = to_tensor(frames, device=model.device).to(model.vae.dtype)  # [B, 3, H, W]
-    mean = model.vae.encode(pixels).latent_dist.mode().float()  # [B, C, h, w]
-    out: torch.Tensor = (mean - _shift(model)) * model.vae.config.scaling_factor
+    encoded = model.vae.encode(pixels)  # a tiny VAE has no posterior
+    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()  # [B, C, h, w]
+    out: torch.Tensor = (latents.float() - _shift(model)) * model.vae.config.scaling_factor
     return out
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,8 @@ class Family:
     UNet's `cross_attention_dim`, by which files and folders on disk are recognised. `lora_architecture`
     (modelspec.architecture) and `base_model_version` (ss_base_model_version) are what a LoRA file of this
     family says about itself. `frames_at_once` is how many frames share a forward pass on a CPU, where more
-    gains nothing. `folder` holds the weights that come with lookdev, where there are any.
+    gains nothing. `half_vae`: whether its VAE may compute in float16 (SDXL's overflows). `folder` holds the
+    weights that come with lookdev, where there are any.
     """
 
     name: str
@@ -32,6 +31,7 @@ class Family:
     lora_architecture: str
     base_model_version: str
     frames_at_once: int = 1
+    half_vae: bool = True
     folder: Path | None = None
 
 
@@ -70,27 +70,10 @@ _SDXL = Family(
     context_width=2048,
     lora_architecture="stable-diffusion-xl-v1-base/lora",
     base_model_version="sdxl_base_v1-0",
+    half_vae=False,
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in (_MINI, _SD15, _SDXL)})
-
-
-def find_model(name_or_path: str | Path) -> tuple[Family, Path]:
-    """The family and folder of a model, given a row's name or a diffusers-layout folder.
-
-    A name wins over a folder of the same name; write `./mini` for the folder. Reads one small JSON file at
-    most. Raises ModelError when nothing is there or the folder's UNet belongs to no family.
-    """
-    row = FAMILIES.get(str(name_or_path))
-    if row is not None and row.folder is not None:
-        return row, row.folder
-    folder = Path(name_or_path)
-    if not folder.exists():
-        built_in = [family.name for family in FAMILIES.values() if family.folder is not None]
-        close = difflib.get_close_matches(str(name_or_path), built_in, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else "give one of these or the folder of a model"
-        raise ModelError(f"model '{name_or_path}' is not there; known names: {', '.join(built_in)}; {hint}")
-    return _family_of(folder), folder
 
 
 def check_lora_family(metadata: Mapping[str, str], family: Family, *, where: str) -> None:
@@ -108,19 +91,3 @@ def check_lora_family(metadata: Mapping[str, str], family: Family, *, where: str
                 f"{where}: made for another model ({key} is '{theirs}'); model '{family.name}' takes "
                 f"'{ours}': choose a LoRA of this model, or its model"
             )
-
-
-def _family_of(folder: Path) -> Family:
-    config = folder / "unet" / "config.json"
-    try:
-        width = json.loads(config.read_text(encoding="utf-8"))["cross_attention_dim"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{folder}: no readable unet/config.json ({type(error).__name__}); expected a model folder in "
-            "diffusers layout (unet, vae, text_encoder, tokenizer, scheduler, controlnet_<kind>)"
-        ) from error
-    for family in FAMILIES.values():
-        if family.context_width == width:
-            return family
-    known = ", ".join(f"{family.name} ({family.context_width})" for family in FAMILIES.values())
-    raise ModelError(f"{config}: cross_attention_dim is {width}, which no family has; known: {known}")

@@ -1,61 +1,141 @@
-"""A folder in diffusers layout -> Model. Reads local files only, safetensors only."""
+"""A model on disk -> Model: a folder in diffusers layout, or one file in the original layout.
+
+Local files only (`find_model` has fetched what a hub id names); safetensors, unless a pickle is allowed.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pipeline.errors import ModelError
-from pipeline.models.families import Family, find_model
+from pipeline.models.architectures import Architecture, TextEncoder, architecture
+from pipeline.models.families import Family
+from pipeline.models.find import PICKLES, find_model, header_of
 from pipeline.models.model import Model
-from pipeline.models.names import bare_text_name
+from pipeline.models.original import UNET_PREFIX, VAE_PREFIX, text_names, unet_names, vae_names
+from pipeline.models.tokenizer import clip_tokenizer
+from pipeline.models.vae import vae_part
+from pipeline.models.weights import Part, WeightFile
 
-_WEIGHTS = "diffusion_pytorch_model.safetensors"
-_TEXT_WEIGHTS = "model.safetensors"
-# What reading a broken folder raises: files (OSError), JSON and configs (ValueError, TypeError, KeyError),
-# tensors of a wrong shape (RuntimeError), damaged weights (SafetensorError).
-_BROKEN = (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError)
+_WEIGHTS = "diffusion_pytorch_model"
+_TEXT_WEIGHTS = "model"
+_BROKEN = (OSError, ValueError, TypeError, KeyError)  # what a broken config or tokenizer raises
 
 
 def load_model(
     name_or_path: str | Path,
     *,
     controls: Sequence[str] = ("depth", "pose"),
+    vae: Path | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    offline: bool = False,
+    allow_pickle: bool = False,
 ) -> Model:
-    """Load a family's own weights by name, or a folder in diffusers layout.
+    """Load a model that `find_model` finds.
 
-    `controls` are the kinds of ControlNet to load (folders `controlnet_<kind>`). Whatever dtype is on disk,
-    the modules compute in `dtype`. The network is never touched. Raises ModelError when a part is missing,
-    damaged, or of another shape than its config says.
+    `controls` are the kinds of ControlNet to load (folders `controlnet_<kind>`). `vae` replaces the model's
+    own: a file or folder, TAESD-shaped ones too. Whatever dtype is on disk, the modules compute in `dtype`,
+    but for a VAE that would overflow in float16. Every part is checked before any weight is read. Raises
+    ModelError when a part is missing, damaged, or of another shape than its family's.
     """
-    family, folder = find_model(name_or_path)
-    _require_parts(family, folder, controls)
+    family, path = find_model(name_or_path, offline=offline, allow_pickle=allow_pickle)
+    if path.is_dir():
+        _require_parts(family, path, controls, vae)
+    elif controls:
+        raise ModelError(f"{path}: has no ControlNets in it; give each [[control]] its own path")
+    of = _from_folder if path.is_dir() else _from_file
+    parts, tokenizers, scheduler = of(family, path, vae, allow_pickle)
+    for kind in controls:
+        parts[f"controlnet_{kind}"] = _folder_part(
+            ControlNetModel, path / f"controlnet_{kind}", f"ControlNet '{kind}'", allow_pickle
+        )
+    modules = {name: part.prepare() for name, part in parts.items()}
+    ready = {
+        name: _ready(part.fill(modules[name], device, _dtype_of(name, family, dtype)))
+        for name, part in parts.items()
+    }
     return Model(
         family=family,
-        unet=_load_diffusers(UNet2DConditionModel, folder / "unet", device, dtype),
-        vae=_load_diffusers(AutoencoderKL, folder / "vae", device, dtype),
-        text_encoder=_load_text_encoder(folder / "text_encoder", device, dtype),
-        tokenizer=_load_tokenizer(folder / "tokenizer"),
-        controlnets={
-            kind: _load_diffusers(ControlNetModel, folder / f"controlnet_{kind}", device, dtype)
-            for kind in controls
-        },
-        scheduler_config=_load_scheduler_config(folder / "scheduler" / "scheduler_config.json"),
+        controlnets={kind: ready.pop(f"controlnet_{kind}") for kind in controls},
+        scheduler_config=scheduler,
+        **ready,
+        **tokenizers,
     )
 
 
-def _require_parts(family: Family, folder: Path, controls: Sequence[str]) -> None:
+_Contents = tuple[dict[str, Part], dict[str, Any], Mapping[str, Any]]  # parts, tokenizers, scheduler config
+
+
+def _from_folder(family: Family, folder: Path, vae: Path | None, allow_pickle: bool) -> _Contents:
+    parts = {"unet": _folder_part(UNet2DConditionModel, folder / "unet", "UNet", allow_pickle)}
+    if vae is None:
+        parts["vae"] = _folder_part(AutoencoderKL, folder / "vae", "VAE", allow_pickle, vae_names)
+    else:
+        parts["vae"] = vae_part(vae, family, allow_pickle=allow_pickle)
+    tokenizers = {}
+    for encoder in architecture(family.name).text_encoders:
+        own = folder / encoder.root
+        weights = WeightFile(_weights_in(own, _TEXT_WEIGHTS, allow_pickle), allow_pickle=allow_pickle)
+        build = functools.partial(_text_encoder, encoder, functools.partial(_text_config, own))
+        parts[encoder.root] = Part(encoder.root.replace("_", " "), build, weights)
+        name = encoder.root.replace("text_encoder", "tokenizer")
+        tokenizers[name] = _load_tokenizer(folder / name)
+    return parts, tokenizers, _load_scheduler_config(folder / "scheduler" / "scheduler_config.json")
+
+
+def _from_file(family: Family, path: Path, vae: Path | None, allow_pickle: bool) -> _Contents:
+    """A single file in the original layout, its configs and tokenizer from the family: no network."""
+    spec = architecture(family.name)
+    names = header_of(path, allow_pickle=allow_pickle).tensors.keys()
+
+    def part(title: str, build: Callable[[], nn.Module], rename: Any, prefix: str) -> Part:
+        if not any(name.startswith(prefix) for name in names):
+            advice = "; give one: vae = ..." if title == "VAE" else "; take the whole checkpoint"
+            raise ModelError(f"{path}: has no {title} in it (no {prefix}*){advice}")
+        return Part(title, build, WeightFile(path, rename, prefix, allow_pickle))
+
+    def unet() -> nn.Module:
+        return _diffusers(UNet2DConditionModel, spec.unet)
+
+    parts = {"unet": part("UNet", unet, functools.partial(unet_names, spec=spec), UNET_PREFIX)}
+    if vae is None:
+        rename = functools.partial(vae_names, spec=spec)
+        parts["vae"] = part("VAE", lambda: _diffusers(AutoencoderKL, spec.vae), rename, VAE_PREFIX)
+    else:
+        parts["vae"] = vae_part(vae, family, allow_pickle=allow_pickle)
+    tokenizers = {}
+    for encoder in spec.text_encoders:
+        build = functools.partial(_text_encoder, encoder, functools.partial(CLIPTextConfig, **encoder.config))
+        rename = functools.partial(text_names, encoder=encoder)
+        parts[encoder.root] = part(encoder.root.replace("_", " "), build, rename, encoder.original)
+        tokenizers[encoder.root.replace("text_encoder", "tokenizer")] = clip_tokenizer(
+            pad_token=encoder.pad_token
+        )
+    return parts, tokenizers, _scheduler_of(spec, names)
+
+
+def _scheduler_of(spec: Architecture, names: Any) -> Mapping[str, Any]:
+    """The family's schedule; empty tensors `v_pred` and `ztsnr` mark checkpoints trained another way."""
+    marked: dict[str, Any] = {}
+    if "v_pred" in names:
+        marked["prediction_type"] = "v_prediction"
+    if "ztsnr" in names:
+        marked["rescale_betas_zero_snr"] = True
+    return MappingProxyType({**spec.scheduler, **marked})
+
+
+def _require_parts(family: Family, folder: Path, controls: Sequence[str], vae: Path | None) -> None:
     for kind in controls:
         if not (folder / f"controlnet_{kind}").is_dir():
             there = sorted(p.name.removeprefix("controlnet_") for p in folder.glob("controlnet_*"))
@@ -63,12 +143,12 @@ def _require_parts(family: Family, folder: Path, controls: Sequence[str]) -> Non
                 break  # the whole model is missing; the next check says so
             raise ModelError(
                 f"{folder}: has no ControlNet '{kind}'; there are: {', '.join(there) or 'none'}; "
-                "change the preset's controls"
+                "give that [[control]] a path, or change the preset's controls"
             )
-    needed = ["unet/config.json", f"unet/{_WEIGHTS}", "vae/config.json", f"vae/{_WEIGHTS}"]
-    needed += ["text_encoder/config.json", f"text_encoder/{_TEXT_WEIGHTS}"]
-    needed += ["tokenizer/tokenizer_config.json", "scheduler/scheduler_config.json"]
-    needed += [f"controlnet_{kind}/{name}" for kind in controls for name in ("config.json", _WEIGHTS)]
+    encoders = [encoder.root for encoder in architecture(family.name).text_encoders]
+    needed = [f"{part}/config.json" for part in ("unet", *encoders, *(f"controlnet_{k}" for k in controls))]
+    needed += [f"{root.replace('text_encoder', 'tokenizer')}/tokenizer_config.json" for root in encoders]
+    needed += ["scheduler/scheduler_config.json", *([] if vae else ["vae/config.json"])]
     missing = [name for name in needed if not (folder / name).is_file()]
     if not missing:
         return
@@ -79,50 +159,53 @@ def _require_parts(family: Family, folder: Path, controls: Sequence[str]) -> Non
     raise ModelError(f"{folder}: has no {missing[0]}{more}; {advice}")
 
 
-def _broken(folder: Path, error: Exception) -> ModelError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(
-        f"{folder}: cannot be loaded ({reason[:160]}); expected whole files; copy the model again"
-    )
+def _weights_in(folder: Path, stem: str, allow_pickle: bool) -> Path:
+    """The weights of a part's folder: as its maker saved them, or the half-precision copy."""
+    for end in (".safetensors", ".fp16.safetensors"):
+        if (folder / f"{stem}{end}").is_file():
+            return folder / f"{stem}{end}"
+    pickles = [file for file in sorted(folder.glob("*")) if file.suffix in PICKLES]
+    if pickles and allow_pickle:
+        return pickles[0]
+    advice = "expected a model folder in diffusers layout with safetensors weights"
+    if pickles:
+        advice = f"only {pickles[0].name}, a pickle: give --allow-pickle if you trust its maker"
+    raise ModelError(f"{folder.parent}: has no {folder.name}/{stem}.safetensors; {advice}")
 
 
-def _ready(module: Any, device: str | torch.device, dtype: torch.dtype) -> Any:
-    # diffusers' own `to` warns about casting even where nothing is kept in float32
-    nn.Module.to(module, device=device, dtype=dtype)
-    if dtype != torch.float32:  # bfloat16 on a CPU: UNet 1.3x, ControlNet and VAE 1.5x; float32 gains nothing
-        nn.Module.to(module, memory_format=torch.channels_last)
-    return module.eval().requires_grad_(False)
+def _folder_part(kind: Any, folder: Path, title: str, allow_pickle: bool, rename: Any = None) -> Part:
+    def build() -> nn.Module:
+        return _diffusers(kind, kind.load_config(folder, local_files_only=True))
+
+    weights = _weights_in(folder, _WEIGHTS, allow_pickle)
+    if rename is None:
+        return Part(title, build, WeightFile(weights, allow_pickle=allow_pickle))
+    return Part(title, build, WeightFile(weights, functools.partial(rename, spec=None), "", allow_pickle))
 
 
-def _load_diffusers(kind: Any, folder: Path, device: str | torch.device, dtype: torch.dtype) -> Any:
-    """Config, then a strict load: diffusers' own loader leaves missing weights random and only logs it."""
-    try:
-        module = kind.from_config(kind.load_config(folder, local_files_only=True))
-        module.load_state_dict(load_file(folder / _WEIGHTS))  # copies into float32, whatever is on disk
-    except _BROKEN as error:
-        raise _broken(folder, error) from error
-    return _ready(module, device, dtype)
+def _diffusers(kind: Any, config: Mapping[str, Any]) -> nn.Module:
+    module: nn.Module = kind.from_config(dict(config))
+    return module
 
 
-def _load_text_encoder(folder: Path, device: str | torch.device, dtype: torch.dtype) -> Any:
-    """Load by canonical names.
+def _text_encoder(encoder: TextEncoder, config: Callable[[], Any]) -> nn.Module:
+    kind = CLIPTextModelWithProjection if encoder.projected else CLIPTextModel
+    module: nn.Module = kind(config())
+    return module
 
-    transformers 5.6 dropped the inner `text_model.` from CLIPTextModel's names; a folder saved by one side of
-    that change loads on the other as random weights without an error. So the names are stripped here on both
-    sides and the load is strict.
-    """
-    try:
-        module = CLIPTextModel(CLIPTextConfig.from_pretrained(folder, local_files_only=True))
-        ours = {bare_text_name(name): name for name in module.state_dict()}
-        state = {}
-        for name, tensor in load_file(folder / _TEXT_WEIGHTS).items():
-            bare = bare_text_name(name)
-            if bare != "embeddings.position_ids":  # a buffer that old versions saved; it holds 0, 1, 2, ...
-                state[ours.get(bare, name)] = tensor
-        module.load_state_dict(state)
-    except _BROKEN as error:
-        raise _broken(folder, error) from error
-    return _ready(module, device, dtype)
+
+def _text_config(folder: Path) -> Any:
+    return CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+
+
+def _dtype_of(part: str, family: Family, dtype: torch.dtype) -> torch.dtype:
+    overflows = part == "vae" and not family.half_vae and dtype == torch.float16
+    return torch.float32 if overflows else dtype
+
+
+def _ready(module: Any) -> Any:
+    # bfloat16 on a CPU: UNet 1.3x, ControlNet and VAE 1.5x; float32 a tenth at few frames, never slower
+    return nn.Module.to(module, memory_format=torch.channels_last)
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -140,3 +223,10 @@ def _load_scheduler_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or "num_train_timesteps" not in config:
         raise ModelError(f"{path}: is no scheduler config; expected an object with num_train_timesteps")
     return config
+
+
+def _broken(folder: Path, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ModelError(
+        f"{folder}: cannot be loaded ({reason[:160]}); expected whole files; copy the model again"
+    )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.errors import ModelError, PresetError, ShotError
 from pipeline.files import file_digest
-from pipeline.models.families import FAMILIES, Family, check_lora_family, find_model
+from pipeline.models.families import FAMILIES, Family, check_lora_family
+from pipeline.models.find import find_model
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
 from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
