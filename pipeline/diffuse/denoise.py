@@ -15,7 +15,7 @@ from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps
 from pipeline.diffuse.settings import ControlUse, Img2ImgSettings, KnownPixels, Prompt
 from pipeline.errors import ModelError
 from pipeline.image import to_tensor
-from pipeline.models import Model, decode_latents, encode_images, encode_text
+from pipeline.models import Conditioning, Model, decode_latents, encode_images, encode_prompts
 
 
 @torch.inference_mode()
@@ -35,8 +35,8 @@ def img2img(
     drawn on the CPU, so that a frame's noise depends neither on its batch nor on the device. Returns uint8
     RGB [B, H, W, 3].
     Raises ModelError for a control without its image or ControlNet, a size the model cannot take, a prompt
-    too long; ValueError for arrays whose shapes disagree. SDEdit (Meng et al. 2021) with ControlNets (Zhang
-    et al. 2023).
+    with `<lora:...>`; ValueError for arrays whose shapes disagree. SDEdit (Meng et al. 2021) with ControlNets
+    (Zhang et al. 2023).
     """
     return decode_latents(model, denoise(model, frames, controls, settings, seeds, known=known))
 
@@ -119,7 +119,7 @@ class _Guide:
         batch: int,
     ) -> _Guide:
         prompts = [settings.prompt] if settings.guidance == 1.0 else [settings.negative, settings.prompt]
-        text = _embeddings(model, prompts).repeat_interleave(batch, dim=0)
+        text = _embeddings(model, prompts, settings.clip_skip).tokens.repeat_interleave(batch, dim=0)
         images = tuple(
             (use, _control_image(model, controls, use.kind, batch).repeat(len(prompts), 1, 1, 1))
             for use in settings.controls
@@ -166,17 +166,25 @@ class _Guide:
         return down, mid
 
 
-def _embeddings(model: Model, prompts: Sequence[Prompt]) -> torch.Tensor:
-    """[N, tokens, width], one row for each prompt; several texts in one are added with their weights."""
+def _embeddings(model: Model, prompts: Sequence[Prompt], clip_skip: int) -> Conditioning:
+    """One row for each prompt; the embeddings of several texts in one are added with their weights."""
     mixes = [((prompt, 1.0),) if isinstance(prompt, str) else prompt for prompt in prompts]
-    encoded = encode_text(model, [text for mix in mixes for text, _ in mix])
+    encoded = encode_prompts(model, [text for mix in mixes for text, _ in mix], clip_skip=clip_skip)
+    pooled = encoded.pooled
+    return Conditioning(
+        tokens=_mixed(encoded.tokens, mixes), pooled=None if pooled is None else _mixed(pooled, mixes)
+    )
+
+
+def _mixed(encoded: torch.Tensor, mixes: Sequence[tuple[tuple[str, float], ...]]) -> torch.Tensor:
+    """[one row for each text, ...] -> [one row for each mix, ...]."""
     rows, start = [], 0
     for mix in mixes:
-        part = encoded[start : start + len(mix)]  # [n, tokens, width]
+        part = encoded[start : start + len(mix)]  # [n, ...]
         start += len(mix)
         if len(mix) > 1:
             weights = torch.tensor([weight for _, weight in mix], device=part.device)
-            part = torch.einsum("n,ntw->tw", weights, part.float())[None].to(encoded.dtype)
+            part = torch.einsum("n,n...->...", weights, part.float())[None].to(encoded.dtype)
         rows.append(part)
     return torch.cat(rows)
 
