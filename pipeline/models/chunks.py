@@ -29,6 +29,11 @@ class Chunk:
     weights: tuple[float, ...]
 
 
+def chunk_length(encoder: Any, tokenizer: Any) -> int:
+    """Tokens that a text encoder reads at once, marks included; some tokenizers do not say."""
+    return int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
+
+
 def chunk_prompt(text: str, tokenizer: Any, *, length: int, words: Words | None = None) -> tuple[Chunk, ...]:
     """The chunks of one prompt in A1111's syntax, at least one; `length` tokens each, marks included.
 

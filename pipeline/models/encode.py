@@ -12,7 +12,7 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.image import to_tensor, to_uint8
-from pipeline.models.chunks import Chunk, chunk_prompt, empty_chunk
+from pipeline.models.chunks import Chunk, chunk_length, chunk_prompt, empty_chunk
 from pipeline.models.model import Model
 
 
@@ -130,7 +130,7 @@ def _readers(model: Model) -> list[_Reader]:
             encoder=encoder,
             tokenizer=tokenizer,
             words={word: ids[place] for word, ids in model.embedding_ids.items()},
-            length=min(tokenizer.model_max_length, encoder.config.max_position_embeddings),
+            length=chunk_length(encoder, tokenizer),
             skipped=1 if several else 0,
             normed=not several,
             pools=several and place == 1,
@@ -157,9 +157,10 @@ def _weighed(states: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
 def encode_text(model: Model, prompts: Sequence[str]) -> torch.Tensor:
     """Plain text, as training reads it -> embeddings [N, tokens, width] in the model's dtype, row per prompt.
 
-    Equal prompts are encoded once; brackets are text. The last hidden state after the final norm, padded to the tokenizer's length, as Stable Diffusion 1.x
-    reads it (Rombach et al. 2022). Gradients flow where the text encoder has trainable weights; wrap in
-    `torch.no_grad()` otherwise. Raises ModelError for a prompt longer than the model reads.
+    Equal prompts are encoded once; brackets are text. The last hidden state after the final norm, padded to
+    the tokenizer's length, as Stable Diffusion 1.x reads it (Rombach et al. 2022). Gradients flow where the
+    text encoder has trainable weights; wrap in `torch.no_grad()` otherwise. Raises ModelError for a prompt
+    longer than the model reads.
     """
     unique = list(dict.fromkeys(prompts))
     for prompt in unique:

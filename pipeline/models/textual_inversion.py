@@ -19,21 +19,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 
 from pipeline.errors import ModelError
+from pipeline.models.chunks import chunk_length
+from pipeline.models.embedding_layout import another_model, is_pickle, refuse_pickle, vector_keys
 from pipeline.models.model import Model
 
-_PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 # What torch's restricted reader raises for a damaged pickle, or for one with code in it (the last).
 _BROKEN_PICKLE = (
     *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError),
     *(struct.error, pickle.UnpicklingError),
 )
-# Names of the two encoders' vectors in SDXL's files: A1111's and kohya's, then diffusers' older ones.
-_PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
-_MADE_FOR: Mapping[tuple[int, ...], str] = {
-    (768,): "Stable Diffusion 1.x",
-    (1024,): "Stable Diffusion 2.x",
-    (768, 1280): "SDXL",
-}
 
 
 @dataclass(frozen=True)
@@ -95,21 +89,16 @@ def read_embedding(path: Path, *, allow_pickle: bool = False) -> tuple[torch.Ten
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"embedding {path}: cannot be read ({error.strerror}); check the path") from error
-    if data.startswith(_PICKLES):
-        if not allow_pickle:
-            raise ModelError(
-                f"embedding {path}: is a pickle, which can run code; expected safetensors; convert it, or "
-                "set allow_pickle = true if you trust its maker"
-            )
+    where = f"embedding {path}"
+    if is_pickle(data):
+        refuse_pickle(where, allow_pickle=allow_pickle)
         state = _read_pickle(path)
     else:
         try:
             state = load_bytes(data)
         except SafetensorError as error:
-            raise ModelError(
-                f"embedding {path}: is no readable safetensors file ({error}); copy it again"
-            ) from error
-    return tuple(_checked(tensor, key, path) for key, tensor in _found(state, path))
+            raise ModelError(f"{where}: is no readable safetensors file ({error}); copy it again") from error
+    return tuple(_checked(state[key], f"{where}: {key}") for key in vector_keys(state, where=where))
 
 
 def _read_pickle(path: Path) -> Mapping[str, Any]:
@@ -131,25 +120,7 @@ def _read_pickle(path: Path) -> Mapping[str, Any]:
     return state if of_a1111 is None else dict(of_a1111.items())
 
 
-def _found(state: Mapping[str, Any], path: Path) -> list[tuple[str, Any]]:
-    """The tensors that are the embedding, by the layouts that there are."""
-    for pair in _PAIRS:
-        if set(pair) <= set(state):
-            return [(key, state[key]) for key in pair]
-    for key in ("emb_params", "*"):
-        if key in state:
-            return [(key, state[key])]
-    if len(state) == 1:  # diffusers: the token itself is the key
-        return list(state.items())
-    names = ", ".join(map(str, list(state)[:3])) + (", ..." if len(state) > 3 else "")
-    raise ModelError(
-        f"embedding {path}: holds {len(state)} tensors ({names or 'none'}); expected emb_params, clip_l and "
-        "clip_g, or one token: is it an embedding (textual inversion)?"
-    )
-
-
-def _checked(tensor: Any, key: str, path: Path) -> torch.Tensor:
-    where = f"embedding {path}: {key}"
+def _checked(tensor: Any, where: str) -> torch.Tensor:
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         raise ModelError(f"{where} is no tensor of floating-point numbers; is the file an embedding?")
     vectors = tensor.detach().float()
@@ -166,18 +137,15 @@ def _check_fits(vectors: Sequence[torch.Tensor], model: Model, path: Path) -> No
     found = tuple(part.shape[1] for part in vectors)
     wanted = tuple(encoder.config.hidden_size for encoder in _encoders(model))
     if found != wanted:
-        made_for = f" (made for {_MADE_FOR[found]})" if found in _MADE_FOR else ""
-        raise ModelError(
-            f"embedding {path}: vectors of width {_and(found)}{made_for}; model '{model.family.name}' reads "
-            f"{_and(wanted)}: choose an embedding of this model, or its model"
-        )
+        wanted_text = " + ".join(map(str, wanted))
+        raise another_model(found, wanted_text, model.family, where=f"embedding {path}")
     counts = {len(part) for part in vectors}
     if len(counts) > 1:
         raise ModelError(
-            f"embedding {path}: {_and([len(part) for part in vectors])} vectors for the two text encoders; "
-            "expected as many for both: copy it again"
+            f"embedding {path}: {' and '.join(str(len(part)) for part in vectors)} vectors for the two text "
+            "encoders; expected as many for both: copy it again"
         )
-    room = min(encoder.config.max_position_embeddings for encoder in _encoders(model)) - 2
+    room = min(chunk_length(encoder, model.tokenizer) for encoder in _encoders(model)) - 2
     if max(counts) > room:
         raise ModelError(
             f"embedding {path}: {max(counts)} vectors; model '{model.family.name}' reads {room} tokens "
@@ -190,7 +158,8 @@ def _extend(encoder: Any, vectors: torch.Tensor) -> int:
     inner = getattr(encoder, "text_model", encoder)
     old = inner.embeddings.token_embedding
     weight = torch.cat([old.weight.detach(), vectors.to(old.weight)])
-    table = torch.nn.Embedding(*weight.shape, _weight=weight).requires_grad_(False)
+    count, width = weight.shape
+    table = torch.nn.Embedding(count, width, _weight=weight).requires_grad_(False)
     inner.embeddings.token_embedding = table
     encoder.config.vocab_size = len(weight)
     return int(old.num_embeddings)
@@ -203,7 +172,3 @@ def _encoders(model: Model) -> list[Any]:
 def _word(name: str) -> str:
     """A name as it is compared: lower case, single spaces."""
     return " ".join(name.lower().split())
-
-
-def _and(numbers: Sequence[int]) -> str:
-    return " and ".join(map(str, numbers))
