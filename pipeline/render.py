@@ -182,13 +182,14 @@ def _style(
     kinds = [control.kind for control in plan.controls]
     controls = controls_at(shot, kinds, start=start, stop=stop, **size)
     loaded.wear(plan, start)
+    settings = _settings(plan.looks[start], clip_skip=plan.clip_skip)
     styled: UInt8Array = diffuse.img2img(
-        loaded.model, frames, controls, _settings(plan.looks[start]), plan.seeds[start:stop], known=known
+        loaded.model, frames, controls, settings, plan.seeds[start:stop], known=known
     )
     return styled
 
 
-def _settings(look: Look) -> diffuse.Img2ImgSettings:
+def _settings(look: Look, *, clip_skip: int) -> diffuse.Img2ImgSettings:
     return diffuse.Img2ImgSettings(
         prompt=look.prompt,
         negative=look.negative,
@@ -197,26 +198,31 @@ def _settings(look: Look) -> diffuse.Img2ImgSettings:
         guidance=look.guidance,
         scheduler=look.scheduler,
         controls=tuple(diffuse.ControlUse(c.kind, c.weight, c.start, c.end) for c in look.controls),
+        clip_skip=clip_skip,
     )
 
 
 def _load(plan: Plan, device: str | None) -> _Loaded:
-    """The model with the first frame's LoRAs; every text of the shot is tried on it."""
+    """The model with its embeddings and the first frame's LoRAs; every text of the shot is tried on it."""
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = models.load_model(plan.model, controls=tuple(c.kind for c in plan.controls), device=device)
+    models.load_embeddings(
+        model, [models.EmbeddingUse(e.path, e.name, e.allow_pickle) for e in plan.embeddings]
+    )
     loaded = _Loaded(model)
     loaded.wear(plan, 0)
     texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
     with torch.inference_mode():
-        models.encode_text(model, list(texts))  # a prompt too long fails here
+        models.encode_prompts(model, list(texts), clip_skip=plan.clip_skip)  # a clip_skip too high fails here
     return loaded
 
 
 def _write_record(shot: Shot, journal: Journal) -> None:
     plan = journal.plan
     files = [*input_files(shot, plan), *(lora.path for lora in plan.loras)]
+    files += [embedding.path for embedding in plan.embeddings]
     record = Record(
         shot=plan.shot,
         digest=plan.digest,

@@ -34,8 +34,8 @@ def img2img(
     drawn on the CPU, so that a frame's noise depends neither on its batch nor on the device. Returns uint8
     RGB [B, H, W, 3].
     Raises ModelError for a control without its image or ControlNet, a size the model cannot take, a prompt
-    too long; ValueError for arrays whose shapes disagree. SDEdit (Meng et al. 2021) with ControlNets (Zhang
-    et al. 2023).
+    with `<lora:...>`; ValueError for arrays whose shapes disagree. SDEdit (Meng et al. 2021) with ControlNets
+    (Zhang et al. 2023).
     """
     return decode_latents(model, denoise(model, frames, controls, settings, seeds, known=known))
 

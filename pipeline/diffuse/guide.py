@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pipeline.diffuse.settings import ControlUse, Img2ImgSettings, Prompt
+from pipeline.diffuse.condition import condition, rows_of
+from pipeline.diffuse.settings import ControlUse, Img2ImgSettings
 from pipeline.errors import ModelError
 from pipeline.image import to_tensor
-from pipeline.models import Model, encode_text
+from pipeline.models import Model
 
 _HINT = "controlnet_cond_embedding"  # diffusers' name of the layers that read a control image
 
@@ -40,7 +41,8 @@ class Guide:
     """
 
     model: Model
-    text: torch.Tensor  # [n * B, tokens, width]
+    text: torch.Tensor  # [n * B, L, width]
+    added: Mapping[str, Any]  # further arguments of UNet and ControlNets
     steers: tuple[_Steer, ...]
     guidance: float
 
@@ -54,12 +56,12 @@ class Guide:
     ) -> Guide:
         """`controls` as `img2img` takes them. Raises ModelError for a control without image or ControlNet."""
         prompts = [settings.prompt] if settings.guidance == 1.0 else [settings.negative, settings.prompt]
-        text = _embeddings(model, prompts).repeat_interleave(shape[0], dim=0)
+        text, added = rows_of(condition(model, prompts, settings.clip_skip), shape)
         steers = tuple(
             _steer(model, use, _control_image(model, controls, use.kind, shape[0]), len(prompts))
             for use in settings.controls
         )
-        return cls(model=model, text=text, steers=steers, guidance=settings.guidance)
+        return cls(model=model, text=text, added=added, steers=steers, guidance=settings.guidance)
 
     @contextlib.contextmanager
     def hints_given(self) -> Iterator[None]:
@@ -89,6 +91,7 @@ class Guide:
             down_block_additional_residuals=down,
             mid_block_additional_residual=mid,
             return_dict=False,
+            **self.added,
         )[0].float()
         if halves == 1:
             return out
@@ -111,6 +114,7 @@ class Guide:
                 controlnet_cond=steer.hint,
                 conditioning_scale=steer.use.weight,
                 return_dict=False,
+                **self.added,
             )
             down = list(more) if down is None else [a + b for a, b in zip(down, more, strict=True)]
             mid = more_mid if mid is None else mid + more_mid
@@ -123,21 +127,6 @@ def _steer(model: Model, use: ControlUse, image: torch.Tensor, halves: int) -> _
     reader = getattr(net, _HINT, None)
     hint = image if reader is None else reader(image)
     return _Steer(use=use, net=net, hint=hint.repeat(halves, 1, 1, 1), is_read=reader is not None)
-
-
-def _embeddings(model: Model, prompts: Sequence[Prompt]) -> torch.Tensor:
-    """[N, tokens, width], one row for each prompt; several texts in one are added with their weights."""
-    mixes = [((prompt, 1.0),) if isinstance(prompt, str) else prompt for prompt in prompts]
-    encoded = encode_text(model, [text for mix in mixes for text, _ in mix])
-    rows, start = [], 0
-    for mix in mixes:
-        part = encoded[start : start + len(mix)]  # [n, tokens, width]
-        start += len(mix)
-        if len(mix) > 1:
-            weights = torch.tensor([weight for _, weight in mix], device=part.device)
-            part = torch.einsum("n,ntw->tw", weights, part.float())[None].to(encoded.dtype)
-        rows.append(part)
-    return torch.cat(rows)
 
 
 def _control_image(

@@ -45,7 +45,8 @@ class Img2ImgSettings:
     `strength` in [0, 1]: 0 returns the frame through the VAE, 1 starts from pure noise. `steps` is the length
     of the whole schedule, of which int(steps * strength) are executed. `guidance` >= 1 is the classifier-free
     scale (Ho and Salimans 2022); at 1 the negative prompt is not used and a step costs half. `scheduler` is
-    one of SCHEDULER_NAMES. A prompt of several texts is mixed between their embeddings.
+    one of SCHEDULER_NAMES. A prompt of several texts is mixed between their embeddings. `clip_skip` >= 1: how
+    many layers before its end the text encoder is read, 1 being the usual place.
     """
 
     prompt: Prompt
@@ -55,6 +56,7 @@ class Img2ImgSettings:
     guidance: float = 3.0
     scheduler: str = "ddim"
     controls: tuple[ControlUse, ...] = ()
+    clip_skip: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
@@ -63,6 +65,8 @@ class Img2ImgSettings:
             raise ValueError(f"steps is {self.steps}; expected at least 1")
         if self.guidance < 1.0:
             raise ValueError(f"guidance is {self.guidance}; expected at least 1 (1 = no guidance)")
+        if self.clip_skip < 1:
+            raise ValueError(f"clip_skip is {self.clip_skip}; expected at least 1 (1 = the usual layer)")
         if self.scheduler not in SCHEDULER_NAMES:
             raise ValueError(f"scheduler is '{self.scheduler}'; expected one of {', '.join(SCHEDULER_NAMES)}")
 

@@ -13,7 +13,14 @@ from pipeline.models.families import FAMILIES, Family
 from pipeline.models.find import find_model
 
 if TYPE_CHECKING:
-    from pipeline.models.encode import count_tokens, decode_latents, encode_images, encode_text
+    from pipeline.models.encode import (
+        Conditioning,
+        count_tokens,
+        decode_latents,
+        encode_images,
+        encode_prompts,
+        encode_text,
+    )
     from pipeline.models.load import load_model
     from pipeline.models.lora_apply import LoraUse, apply_loras, remove_loras
     from pipeline.models.lora_file import LoraFile, lora_metadata, read_lora, write_lora
@@ -25,11 +32,23 @@ if TYPE_CHECKING:
         lora_state,
     )
     from pipeline.models.model import Model
+    from pipeline.models.textual_inversion import EmbeddingUse, load_embeddings
 
 _HOMES = {
     "Model": "model",
     "load_model": "load",
-    **dict.fromkeys(("count_tokens", "decode_latents", "encode_images", "encode_text"), "encode"),
+    **dict.fromkeys(
+        (
+            "Conditioning",
+            "count_tokens",
+            "decode_latents",
+            "encode_images",
+            "encode_prompts",
+            "encode_text",
+        ),
+        "encode",
+    ),
+    **dict.fromkeys(("EmbeddingUse", "load_embeddings"), "textual_inversion"),
     **dict.fromkeys(("LoraUse", "apply_loras", "remove_loras"), "lora_apply"),
     **dict.fromkeys(("LoraFile", "lora_metadata", "read_lora", "write_lora"), "lora_file"),
     **dict.fromkeys(
@@ -39,6 +58,8 @@ _HOMES = {
 
 __all__ = [
     "FAMILIES",
+    "Conditioning",
+    "EmbeddingUse",
     "Family",
     "LoraFile",
     "LoraModules",
@@ -48,9 +69,11 @@ __all__ = [
     "count_tokens",
     "decode_latents",
     "encode_images",
+    "encode_prompts",
     "encode_text",
     "find_model",
     "inject_lora",
+    "load_embeddings",
     "load_lora_state",
     "load_model",
     "lora_disabled",

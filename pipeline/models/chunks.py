@@ -1,8 +1,9 @@
 """Prompts -> chunks of token ids with weights, each as long as the text encoder reads. No torch here.
 
 Chunks are cut as A1111 cuts them: a full chunk breaks after the last comma where that is within its last 20
-tokens, an embedding of several vectors is never parted, BREAK ends a chunk. Each is framed by the start and end
-marks and padded with the tokenizer's own pad token (Stable Diffusion 1.5: the end mark; SDXL's second: id 0).
+tokens, an embedding of several vectors is never parted, BREAK ends a chunk. Each is framed by the start and
+end marks and padded with the tokenizer's own pad token (Stable Diffusion 1.5: the end mark; SDXL's second:
+id 0).
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ class Chunk:
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
+
+
+def chunk_length(encoder: Any, tokenizer: Any) -> int:
+    """Tokens that a text encoder reads at once, marks included; some tokenizers do not say."""
+    return int(min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
 
 
 def chunk_prompt(text: str, tokenizer: Any, *, length: int, words: Words | None = None) -> tuple[Chunk, ...]:

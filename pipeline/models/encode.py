@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +12,155 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.image import to_tensor, to_uint8
+from pipeline.models.chunks import Chunk, chunk_length, chunk_prompt, empty_chunk
 from pipeline.models.model import Model
 
 
-def encode_text(model: Model, prompts: Sequence[str]) -> torch.Tensor:
-    """Embeddings [N, tokens, width] in the model's dtype, one row per prompt; equal prompts are encoded once.
+@dataclass(frozen=True)
+class Conditioning:
+    """What the UNet and the ControlNets are told by N prompts, in the model's dtype.
 
-    The last hidden state after the final norm, padded to the tokenizer's length, as Stable Diffusion 1.x
-    reads it (Rombach et al. 2022). Gradients flow where the text encoder has trainable weights; wrap in
-    `torch.no_grad()` otherwise. Raises ModelError for a prompt longer than the model reads.
+    `tokens` [N, L, width]: L is the text encoder's length times the chunks of the longest prompt. `pooled`
+    [N, P]: the second text encoder's summary of a prompt, for families that have one (SDXL).
+    """
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+
+@torch.no_grad()
+def encode_prompts(model: Model, prompts: Sequence[str], *, clip_skip: int = 1) -> Conditioning:
+    """Prompts in A1111's syntax, of any length -> what a render is conditioned on, one row per prompt.
+
+    Prompts are cut into chunks (`chunks.py`), each encoded by itself and put one after the other; those of
+    one call are filled up with empty chunks to the same number. Weights multiply the hidden states, whose
+    mean over the chunk is then restored (A1111's original emphasis). Stable Diffusion 1.x: the
+    `clip_skip`-th last hidden state, then the final norm. SDXL (Podell et al. 2023): both encoders' hidden
+    states side by side, without the norm, the last but one at `clip_skip` 1; pooled from the first chunk.
+    Raises ModelError for `<lora:...>` in a prompt, a weight out of range, a clip_skip beyond the layers.
+    """
+    unique = list(dict.fromkeys(prompts))
+    readers = _readers(model)
+    chunked = [[reader.chunks(prompt) for prompt in unique] for reader in readers]
+    most = max(len(chunks) for of_reader in chunked for chunks in of_reader)
+    encoded = [
+        reader.encode([_filled(chunks, most, reader) for chunks in of_reader], clip_skip)
+        for reader, of_reader in zip(readers, chunked, strict=True)
+    ]
+    row_of = {prompt: row for row, prompt in enumerate(unique)}
+    rows = torch.tensor([row_of[prompt] for prompt in prompts], device=model.device)
+    tokens = torch.cat([states for states, _ in encoded], dim=-1).to(model.dtype)  # [unique, L, width]
+    pooled = encoded[-1][1]
+    return Conditioning(
+        tokens=tokens.index_select(0, rows),
+        pooled=None if pooled is None else pooled.to(model.dtype).index_select(0, rows),
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One text encoder with its tokenizer and the words of textual inversions in its vocabulary."""
+
+    encoder: Any
+    tokenizer: Any
+    words: dict[str, tuple[int, ...]]
+    length: int
+    skipped: int  # layers that clip_skip 1 leaves out
+    normed: bool  # whether the final norm follows
+    pools: bool
+
+    def chunks(self, prompt: str) -> tuple[Chunk, ...]:
+        chunks = chunk_prompt(prompt, self.tokenizer, length=self.length, words=self.words)
+        heaviest = max(abs(weight) for chunk in chunks for weight in chunk.weights)
+        if not heaviest <= _HEAVIEST:
+            raise ModelError(
+                f"prompt '{prompt[:40]}...': a part weighs {heaviest:g}; expected weights up to {_HEAVIEST}: "
+                "most prompts need 0.5 to 1.5"
+            )
+        return chunks
+
+    def encode(
+        self, prompts: Sequence[Sequence[Chunk]], clip_skip: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """States [N, L, width] and pooled [N, P] of prompts with as many chunks each; equal ids once."""
+        unique = list(dict.fromkeys(chunk.ids for chunks in prompts for chunk in chunks))
+        states, pooled = self._forward(torch.tensor(unique, device=self.encoder.device), clip_skip)
+        row_of = {ids: row for row, ids in enumerate(unique)}
+        long = [torch.cat([_weighed(states[row_of[c.ids]], c.weights) for c in chunks]) for chunks in prompts]
+        if pooled is not None:
+            pooled = pooled[[row_of[chunks[0].ids] for chunks in prompts]]
+        return torch.stack(long), pooled
+
+    def _forward(self, ids: torch.Tensor, clip_skip: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """ids [n, length] -> hidden states [n, length, width] and, where it pools, [n, P]."""
+        layers = self.encoder.config.num_hidden_layers
+        most = layers - self.skipped
+        if not 1 <= clip_skip <= most:
+            raise ModelError(
+                f"clip_skip is {clip_skip}; the text encoder has {layers} layers: expected 1 to {most}"
+            )
+        out = self.encoder(ids, output_hidden_states=True)
+        if clip_skip == 1 and self.normed:
+            states = out.last_hidden_state
+        else:
+            states = out.hidden_states[-(clip_skip + self.skipped)]
+            states = self.encoder.final_layer_norm(states) if self.normed else states
+        return states, self._pooled(ids, out.last_hidden_state) if self.pools else None
+
+    def _pooled(self, ids: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        """The projected state of the first end mark.
+
+        transformers' own looks for the highest id where an old config says `eos_token_id` 2, which would be
+        the vector of an embedding.
+        """
+        ends = (ids == self.tokenizer.eos_token_id).int().argmax(dim=1)
+        rows = torch.arange(len(ids), device=ids.device)
+        pooled: torch.Tensor = self.encoder.text_projection(states[rows, ends])
+        return pooled
+
+
+_HEAVIEST = 1000.0  # beyond this a weight is a slip; float16 overflows soon after
+
+
+def _readers(model: Model) -> list[_Reader]:
+    pairs = [(model.text_encoder, model.tokenizer), (model.text_encoder_2, model.tokenizer_2)]
+    several = model.text_encoder_2 is not None
+    return [
+        _Reader(
+            encoder=encoder,
+            tokenizer=tokenizer,
+            words={word: ids[place] for word, ids in model.embedding_ids.items()},
+            length=chunk_length(encoder, tokenizer),
+            skipped=1 if several else 0,
+            normed=not several,
+            pools=several and place == 1,
+        )
+        for place, (encoder, tokenizer) in enumerate(pairs)
+        if encoder is not None
+    ]
+
+
+def _filled(chunks: Sequence[Chunk], count: int, reader: _Reader) -> tuple[Chunk, ...]:
+    return (*chunks, *[empty_chunk(reader.tokenizer, length=reader.length)] * (count - len(chunks)))
+
+
+def _weighed(states: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
+    """[length, width] multiplied token by token, the mean over all of it kept."""
+    if all(weight == 1.0 for weight in weights):
+        return states
+    before = states.float()
+    after = before * torch.tensor(weights, device=states.device)[:, None]
+    mean = after.mean()
+    return (after * torch.where(mean == 0.0, 1.0, before.mean() / mean)).to(states.dtype)
+
+
+def encode_text(model: Model, prompts: Sequence[str]) -> torch.Tensor:
+    """Plain text, as training reads it -> embeddings [N, tokens, width] in the model's dtype, row per prompt.
+
+    Equal prompts are encoded once; brackets are text. The last hidden state after the final norm, padded to
+    the tokenizer's length, as Stable Diffusion 1.x reads it (Rombach et al. 2022). Gradients flow where the
+    text encoder has trainable weights; wrap in `torch.no_grad()` otherwise. Raises ModelError for a prompt
+    longer than the model reads.
     """
     unique = list(dict.fromkeys(prompts))
     for prompt in unique:

@@ -22,8 +22,10 @@ class Model:
     controlnets     kind -> diffusers ControlNetModel; a control image is RGB in [0, 1]
     scheduler_config  the config a diffusers scheduler is built from
     text_encoder_2, tokenizer_2     SDXL's second pair (CLIPTextModelWithProjection); None in other families
+    embedding_ids   word of a textual inversion, in lower case -> the ids of its vectors in each text encoder
     originals       weights that `apply_loras` changed, as they were before: "unet.<name>",
     "text_encoder.<name>" or "text_encoder_2.<name>"
+    said            prompts that were encoded already; whoever changes a text encoder's weights clears it
     """
 
     family: Family
@@ -35,7 +37,9 @@ class Model:
     scheduler_config: Mapping[str, Any] = field(repr=False)
     text_encoder_2: Any = None
     tokenizer_2: Any = None
+    embedding_ids: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False)
     originals: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    said: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def device(self) -> torch.device:

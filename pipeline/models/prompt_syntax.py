@@ -3,10 +3,10 @@ r"""A1111's prompt weighting: text -> segments with weights. No torch here.
     (a)  weight 1.1         ((a))  1.21          (a:1.3)  1.3         [a]  1 / 1.1
     \( \) \[ \] \\  the plain character          BREAK  the rest starts a new chunk
 
-Brackets nest and weights multiply. As in A1111 a bracket that is never closed holds to the end of the text, a
-closing one without its opening one is plain text, `[a:1.3]` is no weight (the colon is text), a lone backslash is
-dropped. Other than in A1111, BREAK works inside brackets too. Prompt editing (`[a:b:0.5]`) and AND are not
-read: beats do that here.
+Brackets nest and weights multiply. As in A1111 a bracket that is never closed holds to the end of the text,
+a closing one without its opening one is plain text, `[a:1.3]` is no weight (the colon is text), a lone
+backslash is dropped. Other than in A1111, BREAK works inside brackets too. Prompt editing (`[a:b:0.5]`) and
+AND are not read: beats do that here.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def refuse_extra_networks(text: str) -> None:
     if found[1].lower() == "hypernet":
         raise ModelError(f"prompt has {found[0]}: hypernetworks are not supported; take it out of the prompt")
     raise ModelError(
-        f"prompt has {found[0]}: LoRAs are not read from prompts; write a [[lora]] table with its path and weight"
+        f"prompt has {found[0]}: LoRAs are not read from prompts; write a [[lora]] table with its path "
+        "and weight"
     )
 
 

@@ -1,4 +1,4 @@
-"""OpenAI CLIP's tokenizer, built from package data: the one that every Stable Diffusion 1.x and SDXL reads with."""
+"""OpenAI CLIP's tokenizer, built from package data: Stable Diffusion 1.x and SDXL read prompts with it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ def _vocabulary(merges: tuple[tuple[str, str], ...]) -> dict[str, int]:
 
 
 def _byte_letters() -> list[str]:
-    """A printable letter for each byte, in GPT-2's order (Radford et al. 2019): printable bytes come first."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    """A printable letter for each byte in GPT-2's order (Radford et al. 2019): printable bytes come first."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     others = len(set(range(256)) - set(printable))
     return [chr(byte) for byte in printable] + [chr(256 + number) for number in range(others)]

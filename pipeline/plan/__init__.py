@@ -7,11 +7,12 @@ styled pixels, `digest` also what decides the video made from them.
 
 from pipeline.plan.digest import input_files, plan_as_json
 from pipeline.plan.make import check_preset, make_plan
-from pipeline.plan.values import Plan, PlannedControl, PlannedLora
+from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora
 
 __all__ = [
     "Plan",
     "PlannedControl",
+    "PlannedEmbedding",
     "PlannedLora",
     "check_preset",
     "input_files",

@@ -48,6 +48,7 @@ def with_digests(draft: Plan, shot: Shot, model_folder: Path) -> Plan:
     fields["seeds"] = list(draft.seeds)
     fields["looks"] = [_pixels_of(look, draft.method) for look in draft.looks]
     fields["loras"] = [lora.sha256 for lora in draft.loras]
+    fields["embeddings"] = [[embedding.sha256, embedding.name] for embedding in draft.embeddings]
     identity = {
         "version": PLAN_VERSION,
         "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],

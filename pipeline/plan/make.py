@@ -13,6 +13,7 @@ from pipeline.models.families import FAMILIES, Family, check_lora_family
 from pipeline.models.find import find_model
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
+from pipeline.plan.prompts import check_prompts, plan_embeddings
 from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
 from pipeline.preset import Look, Preset, resolve_looks, steady_looks
 from pipeline.shot import Shot
@@ -27,12 +28,15 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
     """Resolve a preset for one shot.
 
     Raises PresetError (a value that this model or shot cannot take), ShotError (a pass that is asked for
-    and not there) or ModelError (the model or a LoRA file), each one line, before any weights are read.
+    and not there) or ModelError (the model, a LoRA or embedding file), each one line, before any weights are
+    read.
     """
     family, model_folder = _model(preset)
     controls = _controls(shot, preset, family)
     _check_motion(shot, preset)
     loras = _loras(preset, family)
+    check_prompts(preset)
+    embeddings = plan_embeddings(preset, family)
     width, height, notes = _size(shot, preset, family)
     looks = resolve_looks(preset, shot.frame_numbers, shot.fps, name_shot_views(shot, preset))
     _check_steps(preset)
@@ -50,6 +54,8 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
         ),
         controls=controls,
         loras=loras,
+        embeddings=embeddings,
+        clip_skip=preset.clip_skip,
         windows=_windows(looks, 1 if preset.temporal.method == "blend" else preset.batch),
         method=preset.temporal.method,
         crf=preset.output.crf,
@@ -62,13 +68,15 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
 
 
 def check_preset(preset: Preset) -> tuple[str, ...]:
-    """What can be checked without a shot: the model, the kinds of control, the LoRA files, the numbers.
+    """What can be checked without a shot: model, kinds of control, LoRA and embedding files, numbers.
 
     Returns notes as a plan has them. Raises PresetError or ModelError as `make_plan` does.
     """
     family, _ = _model(preset)
     _check_kinds(preset, family)
     _check_steps(preset)
+    check_prompts(preset)
+    plan_embeddings(preset, family)
     looks = steady_looks(preset)
     return suspicions(preset, _loras(preset, family), looks, ())
 

@@ -30,6 +30,16 @@ class PlannedLora:
 
 
 @dataclass(frozen=True)
+class PlannedEmbedding:
+    """One textual inversion with its content's sha256 and the word that stands for it in prompts."""
+
+    path: Path
+    sha256: str
+    name: str
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """One render, every number resolved. T = num_frames; `windows` are (start, stop) frame indices.
 
@@ -49,6 +59,8 @@ class Plan:
     seeds: tuple[int, ...]
     controls: tuple[PlannedControl, ...]
     loras: tuple[PlannedLora, ...]
+    embeddings: tuple[PlannedEmbedding, ...]
+    clip_skip: int
     windows: tuple[tuple[int, int], ...]
     method: str
     crf: int

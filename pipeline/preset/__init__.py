@@ -6,7 +6,7 @@ from pipeline.preset.new import write_new
 from pipeline.preset.read import DEFAULT_PRESET, PICTURES_PRESET, load_preset
 from pipeline.preset.schema import Beat, Preset
 from pipeline.preset.show import as_toml, json_schema
-from pipeline.preset.tables import Control, Lora, Output, Temporal, Views
+from pipeline.preset.tables import Control, Embedding, Lora, Output, Temporal, Views
 from pipeline.preset.views import face_angle, name_views
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "PICTURES_PRESET",
     "Beat",
     "Control",
+    "Embedding",
     "Look",
     "Lora",
     "Mix",

@@ -1,8 +1,8 @@
 """A preset file and those it extends, merged into one table; --set puts values on top.
 
 `extends = "film.toml"` takes everything from that file first (a path beside this file, or the bare name of a
-preset that ships). Tables merge key by key. A list (control, lora, beat) replaces the one below, unless
-`append = ["lora"]` names it: then its entries come after those below.
+preset that ships). Tables merge key by key. A list (control, lora, embedding, beat) replaces the one below,
+unless `append = ["lora"]` names it: then its entries come after those below.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.preset.origin import Location, Origin, Origins
 
 # The repository's presets/ beside the `pipeline` package.
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "presets"
-LISTS = ("control", "lora", "beat")  # what `append` may name
+LISTS = ("control", "lora", "embedding", "beat")  # what `append` may name
 FILE_KEYS = ("extends", "append")  # about the file, not about the look
 
 
@@ -42,8 +42,8 @@ def find_preset(name_or_path: str | Path) -> Path:
 def read_chain(path: Path) -> tuple[dict[str, Any], Origins, tuple[Path, ...]]:
     """The merged table of a file and of all it extends, where each key came from, and the files, base first.
 
-    LoRA paths come back absolute, each from its own file's folder. Raises PresetError for a file that cannot
-    be read and for a chain that comes back to itself.
+    Paths of LoRAs and embeddings come back absolute, each from its own file's folder. Raises PresetError for
+    a file that cannot be read and for a chain that comes back to itself.
     """
     files = [path]
     tables = [_parse(path)]
@@ -161,12 +161,13 @@ def _merge(
 
 
 def _anchor(table: dict[str, Any], folder: Path) -> None:
-    """LoRA paths relative to the file, made absolute in place."""
-    loras = table.get("lora")
-    for lora in loras if isinstance(loras, list) else ():
-        path = lora.get("path") if isinstance(lora, dict) else None
-        if isinstance(path, str) and path and not path.startswith("~"):
-            lora["path"] = str(folder / path)
+    """Paths of LoRAs and embeddings, relative to the file, made absolute in place."""
+    for key in ("lora", "embedding"):
+        items = table.get(key)
+        for item in items if isinstance(items, list) else ():
+            path = item.get("path") if isinstance(item, dict) else None
+            if isinstance(path, str) and path and not path.startswith("~"):
+                item["path"] = str(folder / path)
 
 
 def _step_into(place: Any, key: int | str, text: str) -> Any:

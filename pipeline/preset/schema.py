@@ -16,6 +16,7 @@ from pipeline.preset.origin import Origin, Origins
 from pipeline.preset.tables import (
     Control,
     ControlWeight,
+    Embedding,
     Fraction01,
     Guidance,
     Lora,
@@ -123,6 +124,11 @@ class Preset(Strict):
     guidance: Guidance = Field(
         default=2.0, description="How much the prompt is followed; 1 is no guidance, at half the time."
     )
+    clip_skip: Annotated[int, Field(ge=1, le=12)] = Field(
+        default=1,
+        description="At which layer from its end the text encoder is read; 1 is the usual one, some "
+        "checkpoints want 2.",
+    )
     scheduler: Scheduler = Field(default="ddim", description="The sampler.")
     seed: Seed = Field(default=1, description="Of the starting noise.")
     size: tuple[Side, Side] | None = Field(
@@ -135,6 +141,9 @@ class Preset(Strict):
     vars: Variables = Field(default_factory=dict, description="The {names} that the prompts may use.")
     control: tuple[Control, ...] = Field(default=(), description="One [[control]] for each ControlNet.")
     lora: tuple[Lora, ...] = Field(default=(), description="One [[lora]] for each LoRA file.")
+    embedding: tuple[Embedding, ...] = Field(
+        default=(), description="One [[embedding]] for each textual inversion."
+    )
     views: Views = Field(default=Views(), description="How {view} is named from the joints.")
     beat: tuple[Beat, ...] = Field(
         default=(), description="One [[beat]] for each range of frames with settings of its own."
@@ -174,4 +183,12 @@ class Preset(Strict):
         twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
         if twice:
             raise ValueError(f"control kind '{twice[0]}' is given twice; keep one [[control]] of each kind")
+        return self
+
+    @model_validator(mode="after")
+    def _each_embedding_once(self) -> Preset:
+        words = [" ".join(embedding.word.lower().split()) for embedding in self.embedding]
+        twice = sorted({word for word in words if words.count(word) > 1})
+        if twice:
+            raise ValueError(f"two embeddings are named '{twice[0]}'; give one of them another name")
         return self

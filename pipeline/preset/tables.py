@@ -73,6 +73,31 @@ class Lora(Strict):
     )
 
 
+class Embedding(Strict):
+    """One textual inversion; prompts use it by name."""
+
+    path: BesidePath = Field(description="The .safetensors file; relative to the preset file's folder.")
+    name: str | None = Field(
+        default=None,
+        description="The word that stands for it in prompts, in any case; absent: the file's name without "
+        "its suffix.",
+    )
+    allow_pickle: bool = Field(
+        default=False, description="Read a .pt or .bin file too, by torch's restricted reader."
+    )
+
+    @property
+    def word(self) -> str:
+        """What prompts say."""
+        return self.path.stem if self.name is None else self.name
+
+    @model_validator(mode="after")
+    def _has_a_letter(self) -> Embedding:
+        if not any(letter.isalpha() for letter in self.word):
+            raise ValueError(f"the name '{self.word}' has no letter; set name to a word that prompts can say")
+        return self
+
+
 class Temporal(Strict):
     """How frames are held together in time."""
 

@@ -1,0 +1,65 @@
+"""What the prompts of one call say to the networks, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from pipeline.diffuse.settings import Prompt
+from pipeline.models import Conditioning, Model, encode_prompts
+
+_Mix = tuple[tuple[str, float], ...]
+_KEPT = 16  # prompts kept encoded; an eased beat has two, a shot few
+
+
+def condition(model: Model, prompts: Sequence[Prompt], clip_skip: int) -> Conditioning:
+    """One row for each prompt; the embeddings of several texts in one are added with their weights.
+
+    The same texts are encoded once for as long as the text encoders' weights stay.
+    """
+    mixes = [((prompt, 1.0),) if isinstance(prompt, str) else prompt for prompt in prompts]
+    encoded = _encoded(model, tuple(text for mix in mixes for text, _ in mix), clip_skip)
+    pooled = encoded.pooled
+    return Conditioning(
+        tokens=_mixed(encoded.tokens, mixes), pooled=None if pooled is None else _mixed(pooled, mixes)
+    )
+
+
+def rows_of(said: Conditioning, shape: tuple[int, ...]) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Each prompt's row for each of B frames, [n * B, L, width], and what SDXL's UNet is told besides.
+
+    `shape` is B, H, W in pixels. SDXL is conditioned on the size of the picture that a crop was taken from,
+    the crop's corner, and the size wanted (Podell et al. 2023, 2.2): here the frame is whole.
+    """
+    batch, height, width = shape
+    tokens = said.tokens.repeat_interleave(batch, dim=0)
+    if said.pooled is None:
+        return tokens, {}
+    pooled = said.pooled.repeat_interleave(batch, dim=0)  # [n * B, P]
+    sizes = torch.tensor([height, width, 0, 0, height, width], dtype=tokens.dtype, device=tokens.device)
+    return tokens, {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes.expand(len(tokens), -1)}}
+
+
+def _encoded(model: Model, texts: tuple[str, ...], clip_skip: int) -> Conditioning:
+    kept = model.said
+    if (texts, clip_skip) not in kept:
+        if len(kept) >= _KEPT:
+            del kept[next(iter(kept))]
+        kept[texts, clip_skip] = encode_prompts(model, texts, clip_skip=clip_skip)
+    said: Conditioning = kept[texts, clip_skip]
+    return said
+
+
+def _mixed(encoded: torch.Tensor, mixes: Sequence[_Mix]) -> torch.Tensor:
+    """[one row for each text, ...] -> [one row for each mix, ...]."""
+    rows, start = [], 0
+    for mix in mixes:
+        part = encoded[start : start + len(mix)]  # [n, ...]
+        start += len(mix)
+        if len(mix) > 1:
+            weights = torch.tensor([weight for _, weight in mix], device=part.device)
+            part = torch.einsum("n,n...->...", weights, part.float())[None].to(encoded.dtype)
+        rows.append(part)
+    return torch.cat(rows)

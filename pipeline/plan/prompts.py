@@ -1,0 +1,53 @@
+"""Before any weights are read: what prompts may not say, and the files of the words they use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.errors import ModelError, PresetError
+from pipeline.files import file_digest
+from pipeline.models.embedding_layout import check_embedding_family
+from pipeline.models.families import Family
+from pipeline.models.prompt_syntax import refuse_extra_networks
+from pipeline.plan.values import PlannedEmbedding
+from pipeline.preset import Preset
+
+
+def check_prompts(preset: Preset) -> None:
+    """Raise PresetError for `<lora:...>` and the like in a prompt or a variable."""
+    for text, where in _texts(preset):
+        try:
+            refuse_extra_networks(text)
+        except ModelError as error:
+            raise PresetError(f"{where}: {error}") from None
+
+
+def plan_embeddings(preset: Preset, family: Family) -> tuple[PlannedEmbedding, ...]:
+    """Each textual inversion with its digest. Raises PresetError (no file), ModelError (another family's)."""
+    planned = []
+    for index, embedding in enumerate(preset.embedding):
+        where = preset.where("embedding", index, "path")
+        if not embedding.path.is_file():
+            raise PresetError(f"{where}: found no file {embedding.path}; mend the path")
+        check_embedding_family(
+            embedding.path, family, allow_pickle=embedding.allow_pickle, where=f"{where}: {embedding.path}"
+        )
+        planned.append(
+            PlannedEmbedding(
+                embedding.path, file_digest(embedding.path), embedding.word, embedding.allow_pickle
+            )
+        )
+    return tuple(planned)
+
+
+def _texts(preset: Preset) -> Iterator[tuple[str, str]]:
+    """Every text that prompts are made of, and where it is written."""
+    for key in ("prompt", "negative"):
+        yield getattr(preset, key), preset.where(key)
+        for index, beat in enumerate(preset.beat):
+            yield getattr(beat, key) or "", preset.where("beat", index, key)
+    for name, value in preset.vars.items():
+        yield str(value), preset.where("vars", name)
+    for index, beat in enumerate(preset.beat):
+        for name, value in beat.vars.items():
+            yield str(value), preset.where("beat", index, "vars", name)
