@@ -14,7 +14,7 @@ from pipeline.models.families import FAMILIES, Family, find_model
 if TYPE_CHECKING:
     from pipeline.models.encode import count_tokens, decode_latents, encode_images, encode_text
     from pipeline.models.load import load_model
-    from pipeline.models.lora_apply import LoraUse, apply_loras, remove_loras
+    from pipeline.models.lora_apply import LoraStack, LoraUse, apply_loras, remove_loras
     from pipeline.models.lora_file import LoraFile, lora_metadata, read_lora, write_lora
     from pipeline.models.lora_inject import (
         LoraModules,
@@ -29,7 +29,7 @@ _HOMES = {
     "Model": "model",
     "load_model": "load",
     **dict.fromkeys(("count_tokens", "decode_latents", "encode_images", "encode_text"), "encode"),
-    **dict.fromkeys(("LoraUse", "apply_loras", "remove_loras"), "lora_apply"),
+    **dict.fromkeys(("LoraStack", "LoraUse", "apply_loras", "remove_loras"), "lora_apply"),
     **dict.fromkeys(("LoraFile", "lora_metadata", "read_lora", "write_lora"), "lora_file"),
     **dict.fromkeys(
         ("LoraModules", "inject_lora", "load_lora_state", "lora_disabled", "lora_state"), "lora_inject"
@@ -41,6 +41,7 @@ __all__ = [
     "Family",
     "LoraFile",
     "LoraModules",
+    "LoraStack",
     "LoraUse",
     "Model",
     "apply_loras",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -64,6 +64,10 @@ class LoraModule:
         same = ours == theirs or flat_kernel
         return same and (not self.is_dora or self._magnitude_axis(shape) is not None)
 
+    def to(self, device: torch.device) -> LoraModule:
+        """The same module with its tensors on another device."""
+        return replace(self, parts={name: part.to(device) for name, part in self.parts.items()})
+
     def delta(self, shape: tuple[int, ...] | None = None) -> torch.Tensor:
         """The change before DoRA, float32, in `shape` (default: the module's own)."""
         product = _PRODUCTS[self.kind]({name: part.float() for name, part in self.parts.items()})
@@ -71,8 +75,8 @@ class LoraModule:
         return delta
 
     def change(self, weight: torch.Tensor) -> torch.Tensor:
-        """W' - W for a weight W, float32, its shape; `fits` must hold."""
-        delta = self.delta(tuple(weight.shape)).to(weight.device)
+        """W' - W for a weight W on the parts' device, float32, its shape; `fits` must hold."""
+        delta = self.delta(tuple(weight.shape))
         if not self.is_dora:
             return delta
         axis = self._magnitude_axis(tuple(weight.shape))
@@ -80,7 +84,7 @@ class LoraModule:
         moved = weight.float() + delta
         others = [dim for dim in range(moved.ndim) if dim != axis]
         norm = torch.linalg.vector_norm(moved, dim=others, keepdim=True)
-        magnitude = self.parts["magnitude"].float().to(weight.device).reshape(norm.shape)
+        magnitude = self.parts["magnitude"].float().reshape(norm.shape)
         change: torch.Tensor = moved * (magnitude / norm) - weight.float()
         return change
 

@@ -22,8 +22,8 @@ CONTROL_PLACE: Mapping[str, str] = {"depth": "depth/", "pose": "joints.json"}
 STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
 
 
-def make_plan(shot: Shot, preset: Preset) -> Plan:
-    """Resolve a preset for one shot.
+def make_plan(shot: Shot, preset: Preset, *, allow_partial: bool = False) -> Plan:
+    """Resolve a preset for one shot; `allow_partial` goes into the plan.
 
     Raises PresetError (a value that this model or shot cannot take), ShotError (a pass that is asked for
     and not there) or ModelError (the model or a LoRA file), each one line, before any weights are read.
@@ -49,6 +49,7 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
         ),
         controls=controls,
         loras=loras,
+        allow_partial=allow_partial,
         windows=_windows(looks, 1 if preset.temporal.method == "blend" else preset.batch),
         method=preset.temporal.method,
         crf=preset.output.crf,
