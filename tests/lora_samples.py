@@ -60,6 +60,7 @@ def narrow_model(family: str) -> SimpleNamespace:
         context_width=0,
         lora_architecture=f"{family}/lora",
         base_model_version=family,
+        lora_base=family,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.models.families import check_lora_family
 from pipeline.models.lora_change import LoraModule
+from pipeline.models.lora_family import check_lora_family
 from pipeline.models.lora_file import read_lora
 from pipeline.models.lora_layers import UNET
 from pipeline.models.lora_place import left_out, model_layers, place
@@ -56,7 +56,7 @@ class LoraStack:
         notes = []
         for index, path in enumerate(paths):
             lora = read_lora(Path(path))
-            check_lora_family(lora.metadata, model.family, where=f"LoRA {lora.path}")
+            check_lora_family(lora.header, model.family, where=f"LoRA {lora.path}")
             places = place(lora, names, model.family.name, allow_partial=allow_partial)
             notes.append(left_out(lora, places))
             for name, address in places.items():

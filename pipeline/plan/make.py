@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import ModelError, PresetError, ShotError
 from pipeline.files import file_digest
-from pipeline.models.families import FAMILIES, Family, check_lora_family, find_model
+from pipeline.models.families import FAMILIES, Family, find_model
+from pipeline.models.header import Header, read_header
+from pipeline.models.lora_family import check_lora_family
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
 from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
@@ -125,26 +126,18 @@ def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
             raise PresetError(
                 f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
             )
-        metadata = _lora_metadata(lora.path)
-        check_lora_family(metadata, family, where=f"{where}: {lora.path}")
-        trigger = str(metadata.get("modelspec.trigger_phrase", ""))
+        header = _lora_header(lora.path, where)
+        check_lora_family(header, family, where=f"{where}: {lora.path}")
+        trigger = header.metadata.get("modelspec.trigger_phrase", "")
         planned.append(PlannedLora(lora.path, file_digest(lora.path), trigger))
     return tuple(planned)
 
 
-def _lora_metadata(path: Path) -> dict[str, str]:
-    """The `__metadata__` of a safetensors file: 8 bytes of length (little endian), then a JSON header."""
+def _lora_header(path: Path, where: str) -> Header:
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                raise ValueError("the header is longer than the file")
-            metadata = json.loads(file.read(length)).get("__metadata__", {})
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(
-            f"{path}: is no LoRA in safetensors format ({error}); train or copy it again"
-        ) from None
-    return metadata if isinstance(metadata, dict) else {}
+        return read_header(path)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
 
 
 def _size(shot: Shot, preset: Preset, family: Family) -> tuple[int, int, tuple[str, ...]]:
