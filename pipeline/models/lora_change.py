@@ -125,9 +125,8 @@ def build_module(parts: Parts, *, alpha: float | None, name: str, where: str) ->
         raise ModelError(
             f"{where}: {name} holds {', '.join(sorted(parts))}, no whole LoRA, LoHa or LoKr; export it again"
         )
-    broken = [part for part, tensor in parts.items() if not torch.isfinite(tensor.float()).all()]
-    if broken or (alpha is not None and not math.isfinite(alpha)):
-        raise ModelError(f"{where}: {name} holds nan or inf; its training diverged: use another checkpoint")
+    if alpha is not None and not math.isfinite(alpha):
+        raise ModelError(f"{where}: {name} has an alpha of {alpha}; expected a number: export it again")
     try:
         rank = _rank(kind, parts)
         module = LoraModule(kind=kind, parts=parts, alpha=float(rank) if alpha is None else alpha, rank=rank)
@@ -145,8 +144,8 @@ def build_module(parts: Parts, *, alpha: float | None, name: str, where: str) ->
 
 def _check_shapes(module: LoraModule) -> None:
     """Multiply the shapes alone. Raises where they do not go together."""
-    if module.rank < 1:
-        raise ValueError("a rank of 0 changes nothing")
+    if module.rank < 1 or not all(part.numel() for part in module.parts.values()):
+        raise ValueError("nothing is in it")
     product = _PRODUCTS[module.kind]({name: part.to("meta") for name, part in module.parts.items()})
     if product.numel() != math.prod(module.shape):
         raise ValueError("the product has another shape than its factors say")
