@@ -127,6 +127,9 @@ def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str],
         run = run_batch(jobs, out, overrides=overrides, allow_partial=allow_partial, on_frame=advance)
         outcomes = list(run)
     Console().print(batch_table(outcomes))
+    for result in (outcome.result for outcome in outcomes if outcome.result is not None):
+        for note in result.notes:
+            click.echo(f"note: {result.shot}: {note}", err=True)
     failed = sum(outcome.result is None for outcome in outcomes)
     if failed:
         click.secho(f"error: {failed} of {len(outcomes)} shots failed", fg="red", err=True)
