@@ -21,6 +21,9 @@ from pipeline.cli_shot import shot
 from pipeline.errors import UserError
 
 FolderPath = click.Path(path_type=Path)
+ALLOW_PARTIAL = click.option(
+    "--allow-partial", is_flag=True, help="Leave out what of a LoRA the model has no place for."
+)
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -73,7 +76,8 @@ def dataset(arguments: Sequence[str]) -> None:
 )
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a preset's key.")
-def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) -> None:
+@ALLOW_PARTIAL
+def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], allow_partial: bool) -> None:
     """Restyle one SHOT.
 
     SHOT is a folder of passes, a folder of images, or a video. Run the same command again to resume.
@@ -89,7 +93,7 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) 
     opened = open_shot(shot)
     chosen = load_preset(preset or preset_for(shot) or default_preset(opened), overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        result = render_shot(opened, chosen, out, on_frame=advance)
+        result = render_shot(opened, chosen, out, allow_partial=allow_partial, on_frame=advance)
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
     if result.skipped:
@@ -106,7 +110,8 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) 
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key in every preset."
 )
-def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str]) -> None:
+@ALLOW_PARTIAL
+def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str], allow_partial: bool) -> None:
     """Restyle every shot in FOLDER.
 
     Shots are its sub-folders and videos. What is done is skipped; a shot that fails stops no other.
@@ -119,8 +124,12 @@ def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str])
     jobs = find_jobs(folder, preset=preset, skip=out if out.is_dir() else None)
     check_presets(jobs, preset=preset, overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        outcomes = list(run_batch(jobs, out, overrides=overrides, on_frame=advance))
+        run = run_batch(jobs, out, overrides=overrides, allow_partial=allow_partial, on_frame=advance)
+        outcomes = list(run)
     Console().print(batch_table(outcomes))
+    for result in (outcome.result for outcome in outcomes if outcome.result is not None):
+        for note in result.notes:
+            click.echo(f"note: {result.shot}: {note}", err=True)
     failed = sum(outcome.result is None for outcome in outcomes)
     if failed:
         click.secho(f"error: {failed} of {len(outcomes)} shots failed", fg="red", err=True)

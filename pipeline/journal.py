@@ -4,7 +4,8 @@ OUT/<shot>/plan.json            the plan that the frames belong to; written befo
            frames/styled.0001.png   each whole or not there
            <shot>.mp4, record.json  written at the end; record.json last, so its presence means done
 
-plan.json also keeps the seconds spent on these frames, over all runs (a run that was killed adds none).
+plan.json also keeps the seconds spent on these frames, over all runs (a run that was killed adds none), and
+notes on what came up while they were made.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Journal:
             if not self._belongs():
                 for stale in self.frames.glob("styled.*.png"):
                     stale.unlink()
-        self._write_plan(self.seconds())
+        self._write_plan(self.seconds(), self.notes())
 
     def seconds(self) -> dict[str, float]:
         """Seconds by stage that all runs so far spent on this plan's frames."""
@@ -69,7 +70,18 @@ class Journal:
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
         """Add what a run spent to the total."""
         before = self.seconds()
-        self._write_plan(before | {name: before.get(name, 0.0) + value for name, value in seconds.items()})
+        added = {name: before.get(name, 0.0) + value for name, value in seconds.items()}
+        self._write_plan(before | added, self.notes())
+
+    def notes(self) -> tuple[str, ...]:
+        """What came up while these frames were made, over all runs; the plan's own notes are not among it."""
+        stored = _read_json(self._plan_file).get("run_notes") if self._belongs() else None
+        return tuple(str(note) for note in stored) if isinstance(stored, list) else ()
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Keep notes for the record, each once. The folder must have begun."""
+        if new := [note for note in notes if note not in self.notes()]:
+            self._write_plan(self.seconds(), (*self.notes(), *new))
 
     def tidy(self) -> None:
         """Take the plan away again where no frame came of it: there is nothing to go on with."""
@@ -85,8 +97,8 @@ class Journal:
         """Whether the frames on disk are this plan's."""
         return _read_json(self._plan_file).get("frames_digest") == self.plan.frames_digest
 
-    def _write_plan(self, spent: Mapping[str, float]) -> None:
-        data = plan_as_json(self.plan) | {"seconds_spent": dict(spent)}
+    def _write_plan(self, spent: Mapping[str, float], notes: Sequence[str]) -> None:
+        data = plan_as_json(self.plan) | {"seconds_spent": dict(spent), "run_notes": list(notes)}
         write_text(self._plan_file, json.dumps(data, indent=1) + "\n")
 
     def has(self, start: int, stop: int) -> bool:

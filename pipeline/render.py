@@ -50,33 +50,34 @@ class RenderResult:
     notes: tuple[str, ...]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Loaded:
-    """The model, and the LoRA weights merged into it now; a beat may change them from frame to frame."""
+    """The model, and the LoRAs that it wears; a beat may change their weights from frame to frame."""
 
     model: models.Model
-    loras: tuple[tuple[float, float], ...] = ()
+    loras: models.LoraStack
 
     def wear(self, plan: Plan, index: int) -> None:
-        """Merge the LoRAs as the frame at `index` wants them."""
-        wanted = plan.looks[index].loras
-        if wanted != self.loras:
-            uses = [
-                models.LoraUse(lora.path, *weights) for lora, weights in zip(plan.loras, wanted, strict=True)
-            ]
-            models.apply_loras(self.model, uses)
-            self.loras = wanted
+        """Merge the LoRAs as the frame at `index` wants them; only what differs is computed."""
+        self.loras.wear(plan.looks[index].loras)
 
 
 def render_shot(
-    shot: Shot, preset: Preset, out: Path, *, device: str | None = None, on_frame: OnFrame | None = None
+    shot: Shot,
+    preset: Preset,
+    out: Path,
+    *,
+    allow_partial: bool = False,
+    device: str | None = None,
+    on_frame: OnFrame | None = None,
 ) -> RenderResult:
     """Restyle one shot into `out/<shot>/`; go on where an earlier run of the same plan stopped.
 
-    `device` is torch's name of one; absent: the accelerator where there is one. Raises UserError, one
-    line, before any weights are loaded where the preset or the shot cannot work.
+    `allow_partial` leaves out what of a LoRA has no place in the model, with a note; else it is refused
+    before the first frame. `device` is torch's name of one; absent: the accelerator where there is one.
+    Raises UserError, one line, before any weights are loaded where the preset or the shot cannot work.
     """
-    plan = make_plan(shot, preset)
+    plan = make_plan(shot, preset, allow_partial=allow_partial)
     journal = Journal(out / plan.shot, plan)
     if journal.is_done():
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
@@ -100,6 +101,7 @@ def _make_frames(shot: Shot, journal: Journal, device: str | None, on_frame: OnF
     started = time.perf_counter()
     loaded = _load(plan, device)
     journal.begin()  # only now: what is there stays if the model cannot be loaded
+    journal.add_notes(loaded.loras.left_out)
     ready = time.perf_counter()
     try:
         num_rendered = METHODS[plan.method](shot, loaded, journal, on_frame)
@@ -211,7 +213,8 @@ def _load(plan: Plan, device: str | None) -> _Loaded:
     models.load_embeddings(
         model, [models.EmbeddingUse(e.path, e.name, e.allow_pickle) for e in plan.embeddings]
     )
-    loaded = _Loaded(model)
+    paths = [lora.path for lora in plan.loras]
+    loaded = _Loaded(model, models.LoraStack(model, paths, allow_partial=plan.allow_partial))
     loaded.wear(plan, 0)
     texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
     with torch.inference_mode():
@@ -232,7 +235,7 @@ def _write_record(shot: Shot, journal: Journal) -> None:
         settings=plan_as_json(plan),
         outputs=(journal.video.name, journal.frames.name),
         seconds={name: round(value, 3) for name, value in journal.seconds().items()},
-        notes=plan.notes,
+        notes=(*plan.notes, *journal.notes()),
     )
     write_record(journal.record, record)
 
@@ -247,7 +250,7 @@ def _result(journal: Journal, *, num_rendered: int, seconds: float, skipped: boo
         num_rendered=num_rendered,
         seconds=seconds,
         skipped=skipped,
-        notes=plan.notes,
+        notes=(*plan.notes, *journal.notes()),
     )
 
 

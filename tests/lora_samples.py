@@ -60,11 +60,12 @@ def narrow_model(family: str) -> SimpleNamespace:
         context_width=0,
         lora_architecture=f"{family}/lora",
         base_model_version=family,
+        lora_base=family,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         parts = build(narrow(family), "cpu")
-    return SimpleNamespace(family=row, originals={}, **parts)
+    return SimpleNamespace(family=row, originals={}, said={}, **parts)
 
 
 def parts_of(model: SimpleNamespace) -> dict[str, nn.Module]:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from small_shot import make_shot
 
 from pipeline import cli
@@ -112,3 +114,26 @@ def test_notes_are_shown(tmp_path: Path, random_model: Path, capsys: pytest.Capt
     )  # found by the tokenizer, in the work
     said = capsys.readouterr()
     assert said.err.startswith("error: prompt") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["render", "batch"])
+def test_a_partial_lora_has_to_be_allowed(
+    command: str, tmp_path: Path, random_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from small_shot import make_preset
+
+    shots = tmp_path / "shots"
+    make_shot(shots / "wall", num_frames=1)
+    state = {}
+    for layer in ("mid_block_attentions_0_proj_in", "no_such"):
+        state[f"lora_unet_{layer}.lora_down.weight"] = torch.ones(1, 192, 1, 1)
+        state[f"lora_unet_{layer}.lora_up.weight"] = torch.ones(192, 1, 1, 1)
+    save_file(state, tmp_path / "l.safetensors")
+    preset = make_preset(tmp_path / "p.toml", random_model, extra='[[lora]]\npath = "l.safetensors"')
+    source = shots / "wall" if command == "render" else shots
+    arguments = [command, str(source), "--preset", str(preset), "--out", str(tmp_path / "out")]
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr()
+    assert "lora_unet_no_such" in "".join((said.err + said.out).split())
+    assert cli.main([*arguments, "--allow-partial"]) == 0
+    assert "left out 1 of 2 modules: lora_unet_no_such" in capsys.readouterr().err

@@ -149,10 +149,46 @@ def test_a_lora_for_another_model(shot: Shot, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b"PK\x03\x04 a zip, a pickle"])
-def test_a_lora_that_is_no_safetensors(shot: Shot, tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "is empty"),
+        (b"\xff" * 64, "is no safetensors"),
+        (b"\x02\0\0\0\0\0\0\0[]", "is no safetensors"),
+        (b"PK\x03\x04 a zip, a pickle", "is a pickle"),
+    ],
+)
+def test_a_lora_that_is_no_safetensors(shot: Shot, tmp_path: Path, data: bytes, what: str) -> None:
     (tmp_path / "l.safetensors").write_bytes(data)
-    assert "no LoRA in safetensors format" in refusal(shot, tmp_path, LORA, ModelError)
+    assert "lora[0].path: " in (message := refusal(shot, tmp_path, LORA, ModelError))
+    assert re.search(what, message)
+
+
+def test_a_lora_that_is_another_kind_of_file(shot: Shot, tmp_path: Path) -> None:
+    save_file(
+        {"zero_convs.0.0.weight": np.zeros(1), "input_hint_block.0.weight": np.zeros(1)},
+        tmp_path / "l.safetensors",
+    )
+    assert "is a ControlNet; expected a LoRA" in refusal(shot, tmp_path, LORA, ModelError)
+
+
+@pytest.mark.parametrize(
+    ("width", "title"), [(768, "Stable Diffusion 1.5"), (1024, "SD 2.x"), (2048, "SDXL")]
+)
+def test_the_tensors_tell_the_family_before_torch_is_loaded(
+    shot: Shot, tmp_path: Path, width: int, title: str
+) -> None:
+    key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+    save_file({key: np.zeros((4, width), np.float32)}, tmp_path / "l.safetensors")
+    message = refusal(shot, tmp_path, LORA, ModelError)
+    assert title in message and "model 'mini' is the built-in miniature" in message
+
+
+def test_a_partial_lora_is_another_render(shot: Shot, tmp_path: Path) -> None:
+    preset = load_preset(make_preset(tmp_path / "preset.toml"))
+    strict, partial = make_plan(shot, preset), make_plan(shot, preset, allow_partial=True)
+    assert (strict.allow_partial, partial.allow_partial) == (False, True)
+    assert strict.frames_digest != partial.frames_digest
 
 
 def test_a_lora_weighs_the_text_encoder_alike_unless_told(shot: Shot, tmp_path: Path) -> None:

@@ -50,7 +50,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, shot: Shot, presets: dict
 
 
 def render(
-    shot: Shot, preset: Path, out: Path, *overrides: str, stop_after: int | None = None
+    shot: Shot,
+    preset: Path,
+    out: Path,
+    *overrides: str,
+    stop_after: int | None = None,
+    allow_partial: bool = False,
 ) -> RenderResult:
     def on_frame(name: str, done: int, total: int) -> None:
         assert name == "wall" and done <= total == NUM_FRAMES
@@ -58,7 +63,7 @@ def render(
             raise KeyboardInterrupt
 
     read = load_preset(preset, overrides=["temporal.noise=fresh", *overrides])
-    return render_shot(shot, read, out, device="cpu", on_frame=on_frame)
+    return render_shot(shot, read, out, allow_partial=allow_partial, device="cpu", on_frame=on_frame)
 
 
 def frame_files(out: Path) -> list[Path]:
@@ -241,19 +246,50 @@ def test_a_beat_changes_its_frames_and_no_other(
     assert same == [True, True, False, False, False]
 
 
-def test_a_lora_comes_and_goes_with_its_beat(
-    finished: Path, shot: Shot, random_model: Path, tmp_path: Path
-) -> None:
-    """Off but in the last frame: the others are those without it, the last is the one with it everywhere."""
-    width = json.loads((random_model / "text_encoder" / "config.json").read_text())["hidden_size"]
+def text_lora(model: Path) -> dict[str, torch.Tensor]:
+    """A LoRA of one layer of the text encoder."""
+    width = json.loads((model / "text_encoder" / "config.json").read_text())["hidden_size"]
     generator = torch.Generator().manual_seed(0)
     layer = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
-    weights = {
+    return {
         f"{layer}.lora_down.weight": torch.randn(2, width, generator=generator),
         f"{layer}.lora_up.weight": torch.randn(width, 2, generator=generator),
         f"{layer}.alpha": torch.tensor(2.0),
     }
-    save_file(weights, tmp_path / "l.safetensors")
+
+
+def test_a_key_without_a_place_stops_a_render_unless_allowed(
+    shot: Shot, random_model: Path, tmp_path: Path
+) -> None:
+    """What is left out is said in the result and the record, once, also when the render goes on later."""
+    whole, odd = text_lora(random_model), "lora_te_text_model_encoder_layers_77_self_attn_q_proj"
+    extra = {odd + key[key.index(".") :]: tensor.clone() for key, tensor in whole.items()}
+    preset = make_preset(tmp_path / "p.toml", random_model, extra='[[lora]]\npath = "l.safetensors"')
+    save_file(whole, tmp_path / "l.safetensors")
+    assert render(shot, preset, tmp_path / "whole").notes == ()
+    save_file(whole | extra, tmp_path / "l.safetensors")
+    out = tmp_path / "out"
+    with pytest.raises(ModelError, match=rf"1 of 2 modules .*{odd}"):
+        render(shot, preset, out)
+    assert not out.exists()
+    with pytest.raises(KeyboardInterrupt):
+        render(shot, preset, out, stop_after=2, allow_partial=True)
+    result = render(shot, preset, out, allow_partial=True)
+    (note,) = result.notes
+    assert note == f"LoRA {tmp_path / 'l.safetensors'}: left out 1 of 2 modules: {odd}"
+    assert json.loads(result.record.read_text())["notes"] == [note]
+    assert frame_bytes(out) == frame_bytes(tmp_path / "whole")
+    again = render(shot, preset, out, allow_partial=True)
+    assert again.skipped and again.notes == (note,)
+    with pytest.raises(ModelError, match=odd):  # frames made with a part of it are no answer now
+        render(shot, preset, out)
+
+
+def test_a_lora_comes_and_goes_with_its_beat(
+    finished: Path, shot: Shot, random_model: Path, tmp_path: Path
+) -> None:
+    """Off but in the last frame: the others are those without it, the last is the one with it everywhere."""
+    save_file(text_lora(random_model), tmp_path / "l.safetensors")
     extra = CONTROLS + '[[lora]]\npath = "l.safetensors"'
     preset = make_preset(tmp_path / "p.toml", random_model, extra=extra)
     render(shot, preset, tmp_path / "on")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         encode_text,
     )
     from pipeline.models.load import load_model
-    from pipeline.models.lora_apply import LoraUse, apply_loras, remove_loras
+    from pipeline.models.lora_apply import LoraStack, LoraUse, apply_loras, remove_loras
     from pipeline.models.lora_file import LoraFile, lora_metadata, read_lora, write_lora
     from pipeline.models.lora_inject import (
         LoraModules,
@@ -49,7 +49,7 @@ _HOMES = {
         "encode",
     ),
     **dict.fromkeys(("EmbeddingUse", "load_embeddings"), "textual_inversion"),
-    **dict.fromkeys(("LoraUse", "apply_loras", "remove_loras"), "lora_apply"),
+    **dict.fromkeys(("LoraStack", "LoraUse", "apply_loras", "remove_loras"), "lora_apply"),
     **dict.fromkeys(("LoraFile", "lora_metadata", "read_lora", "write_lora"), "lora_file"),
     **dict.fromkeys(
         ("LoraModules", "inject_lora", "load_lora_state", "lora_disabled", "lora_state"), "lora_inject"
@@ -63,6 +63,7 @@ __all__ = [
     "Family",
     "LoraFile",
     "LoraModules",
+    "LoraStack",
     "LoraUse",
     "Model",
     "apply_loras",

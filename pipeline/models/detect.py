@@ -57,7 +57,11 @@ _OTHER_TITLES: Mapping[str, str] = MappingProxyType(
     {"sd2": "SD 2.x", "sdxl_refiner": "the SDXL refiner", "sd3": "SD 3", "flux": "Flux"}
 )
 # Transformers without a cross-attention of their own, by their blocks' name.
-_OTHER_BLOCKS: Mapping[str, str] = MappingProxyType({"joint_blocks": "sd3", "double_blocks": "flux"})
+_OTHER_BLOCKS: Mapping[str, str] = MappingProxyType(
+    {"joint_blocks": "sd3", "double_blocks": "flux", "single_transformer_blocks": "flux"}
+)
+# As a part of a dotted name, or in kohya's flat ones.
+_TRANSFORMER = re.compile(rf"(?:^|\.|^lora_unet_)({'|'.join(_OTHER_BLOCKS)})[._]")
 
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
@@ -74,7 +78,7 @@ _LORA = re.compile(
     r"^(?:lora_(?:unet|te\d?)_|lycoris_)|[._]lora[._](?:down|up)\.|\.lora_(?:down|up|mid|A|B)\."
     r"|\.lora_linear_layer\.|\.lora_magnitude_vector|\.dora_scale$|\.hada_w[12]_[ab]$|\.lokr_w[12](?:_[ab])?$"
 )
-_CROSS_KEY = re.compile(r"attn2[._](?:processor\.)?to_k(?=[._])")
+_CROSS_KEY = re.compile(r"attn2[._](?:processor\.)?to_[kv](?=[._])")
 # What follows there in tensors whose second axis is the context's width.
 _WIDE_END = re.compile(
     r"\.weight|\.lora_(?:down|A)(?:\.default)?\.weight|[._]lora\.down\.weight|\.hada_w1_b|\.diff"
@@ -130,14 +134,14 @@ def family_of(header: Header) -> str | None:
     A name of `FAMILIES`, or "sd2", "sdxl_refiner", "sd3", "flux", which no row takes; see `family_title`.
     """
     for name in header.tensors:
-        for block, family in _OTHER_BLOCKS.items():
-            if block in name.split("."):
-                return family
+        block = _TRANSFORMER.search(name)
+        if block is not None:
+            return _OTHER_BLOCKS[block[1]]
     width = context_width(header)
     for row in FAMILIES.values():
         if row.context_width == width:
             return row.name
-    if width is None and _some(header.tensors, "lora_te2_"):
+    if width is None and _some(header.tensors, "lora_te2_", "text_encoder_2."):
         return "sdxl"  # a LoRA on the text encoders alone; no other family has a second
     return None if width is None else _OTHER_WIDTHS.get(width)
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from pipeline.errors import ModelError
-
 
 @dataclass(frozen=True)
 class Family:
@@ -16,10 +14,11 @@ class Family:
 
     `title` is what people call it. `size_multiple` and `default_size` are pixels. `context_width` is the
     UNet's `cross_attention_dim`, by which files and folders on disk are recognised. `lora_architecture`
-    (modelspec.architecture) and `base_model_version` (ss_base_model_version) are what a LoRA file of this
-    family says about itself. `frames_at_once` is how many frames share a forward pass on a CPU, where more
-    gains nothing. `half_vae`: whether its VAE may compute in float16 (SDXL's overflows). `folder` holds the
-    weights that come with lookdev, where there are any.
+    (modelspec.architecture) and `base_model_version` (ss_base_model_version) are what lookdev's LoRA files of
+    this family say about themselves; `lora_base` is an expression that finds what others say there, in lower
+    case with single spaces for all other characters. `frames_at_once` is how many frames share a forward pass
+    on a CPU, where more gains nothing. `half_vae`: whether its VAE may compute in float16 (SDXL's overflows).
+    `folder` holds the weights that come with lookdev, where there are any.
     """
 
     name: str
@@ -30,6 +29,7 @@ class Family:
     context_width: int
     lora_architecture: str
     base_model_version: str
+    lora_base: str
     frames_at_once: int = 1
     half_vae: bool = True
     folder: Path | None = None
@@ -47,6 +47,7 @@ _MINI = Family(
     context_width=128,
     lora_architecture="lookdev-mini/lora",
     base_model_version="lookdev_mini",
+    lora_base=r"\blookdev mini\b",
     frames_at_once=4,
     folder=Path(__file__).parent / "mini",
 )
@@ -60,6 +61,7 @@ _SD15 = Family(
     context_width=768,
     lora_architecture="stable-diffusion-v1/lora",
     base_model_version="sd_v1",
+    lora_base=r"\b(sd|stable diffusion) ?v? ?1([45 ]|$)",
 )
 _SDXL = Family(
     name="sdxl",
@@ -70,24 +72,8 @@ _SDXL = Family(
     context_width=2048,
     lora_architecture="stable-diffusion-xl-v1-base/lora",
     base_model_version="sdxl_base_v1-0",
+    lora_base=r"\b(sdxl|sd xl|stable diffusion xl)",
     half_vae=False,
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in (_MINI, _SD15, _SDXL)})
-
-
-def check_lora_family(metadata: Mapping[str, str], family: Family, *, where: str) -> None:
-    """Refuse a LoRA whose file says that it is for another model; one that says nothing passes here.
-
-    `where` names the file. What the tensors fit is checked when they are loaded. Raises ModelError.
-    """
-    for key, ours in (
-        ("modelspec.architecture", family.lora_architecture),
-        ("ss_base_model_version", family.base_model_version),
-    ):
-        theirs = metadata.get(key, ours)
-        if theirs != ours:
-            raise ModelError(
-                f"{where}: made for another model ({key} is '{theirs}'); model '{family.name}' takes "
-                f"'{ours}': choose a LoRA of this model, or its model"
-            )

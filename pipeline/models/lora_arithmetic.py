@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.errors import ModelError
-from pipeline.models.lora_apply import place
 from pipeline.models.lora_file import ALPHA, DOWN, UP, LoraFile
 from pipeline.models.lora_keys import some
 from pipeline.models.lora_layers import family_names
+from pipeline.models.lora_place import place
 
 Factors = tuple[torch.Tensor, torch.Tensor]  # up [out, R], down [R, in, ...]: up @ down is the change
 _BASE_KEYS = ("ss_v2", "ss_base_model_version", "ss_sd_model_name", "ss_clip_skip", "ss_resolution")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -64,6 +64,10 @@ class LoraModule:
         same = ours == theirs or flat_kernel
         return same and (not self.is_dora or self._magnitude_axis(shape) is not None)
 
+    def to(self, device: torch.device) -> LoraModule:
+        """The same module with its tensors on another device."""
+        return replace(self, parts={name: part.to(device) for name, part in self.parts.items()})
+
     def delta(self, shape: tuple[int, ...] | None = None) -> torch.Tensor:
         """The change before DoRA, float32, in `shape` (default: the module's own)."""
         product = _PRODUCTS[self.kind]({name: part.float() for name, part in self.parts.items()})
@@ -71,8 +75,8 @@ class LoraModule:
         return delta
 
     def change(self, weight: torch.Tensor) -> torch.Tensor:
-        """W' - W for a weight W, float32, its shape; `fits` must hold."""
-        delta = self.delta(tuple(weight.shape)).to(weight.device)
+        """W' - W for a weight W on the parts' device, float32, its shape; `fits` must hold."""
+        delta = self.delta(tuple(weight.shape))
         if not self.is_dora:
             return delta
         axis = self._magnitude_axis(tuple(weight.shape))
@@ -80,7 +84,7 @@ class LoraModule:
         moved = weight.float() + delta
         others = [dim for dim in range(moved.ndim) if dim != axis]
         norm = torch.linalg.vector_norm(moved, dim=others, keepdim=True)
-        magnitude = self.parts["magnitude"].float().to(weight.device).reshape(norm.shape)
+        magnitude = self.parts["magnitude"].float().reshape(norm.shape)
         change: torch.Tensor = moved * (magnitude / norm) - weight.float()
         return change
 
@@ -121,9 +125,8 @@ def build_module(parts: Parts, *, alpha: float | None, name: str, where: str) ->
         raise ModelError(
             f"{where}: {name} holds {', '.join(sorted(parts))}, no whole LoRA, LoHa or LoKr; export it again"
         )
-    broken = [part for part, tensor in parts.items() if not torch.isfinite(tensor.float()).all()]
-    if broken or (alpha is not None and not math.isfinite(alpha)):
-        raise ModelError(f"{where}: {name} holds nan or inf; its training diverged: use another checkpoint")
+    if alpha is not None and not math.isfinite(alpha):
+        raise ModelError(f"{where}: {name} has an alpha of {alpha}; expected a number: export it again")
     try:
         rank = _rank(kind, parts)
         module = LoraModule(kind=kind, parts=parts, alpha=float(rank) if alpha is None else alpha, rank=rank)
@@ -141,8 +144,8 @@ def build_module(parts: Parts, *, alpha: float | None, name: str, where: str) ->
 
 def _check_shapes(module: LoraModule) -> None:
     """Multiply the shapes alone. Raises where they do not go together."""
-    if module.rank < 1:
-        raise ValueError("a rank of 0 changes nothing")
+    if module.rank < 1 or not all(part.numel() for part in module.parts.values()):
+        raise ValueError("nothing is in it")
     product = _PRODUCTS[module.kind]({name: part.to("meta") for name, part in module.parts.items()})
     if product.numel() != math.prod(module.shape):
         raise ValueError("the product has another shape than its factors say")

@@ -18,11 +18,11 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.models.lora_alpha import METADATA_KEY, adapter_metadata
-from pipeline.models.lora_apply import place
 from pipeline.models.lora_change import LoraModule
 from pipeline.models.lora_file import HASH_KEY, LoraFile
 from pipeline.models.lora_keys import ALPHA, LAYOUTS, some, split_key
 from pipeline.models.lora_layers import UNET, LayerNames, family_names
+from pipeline.models.lora_place import place
 
 RECORD_KEY = "lookdev.converted"
 State = dict[str, torch.Tensor]

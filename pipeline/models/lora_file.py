@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from safetensors.torch import save as save_bytes
 from pipeline.errors import ModelError
 from pipeline.files import write_bytes
 from pipeline.models.families import Family
+from pipeline.models.header import Header, TensorEntry, read_header
 from pipeline.models.lora_alpha import alpha_reader
 from pipeline.models.lora_change import LoraModule, build_module
 from pipeline.models.lora_keys import ALPHA, DOWN, UP, group_keys, layout_of
@@ -55,6 +57,12 @@ class LoraFile:
     modules: Mapping[str, LoraModule]
     metadata: Mapping[str, str]
     layout: str
+
+    @property
+    def header(self) -> Header:
+        """Names, shapes and metadata alone."""
+        tensors = {key: TensorEntry(str(t.dtype), tuple(t.shape)) for key, t in self.state.items()}
+        return Header(path=self.path, tensors=tensors, metadata=self.metadata)
 
 
 def lora_metadata(
@@ -126,22 +134,15 @@ def read_lora(path: Path) -> LoraFile:
     keys or tensors that make no LoRA.
     """
     try:
+        metadata = dict(read_header(path).metadata)
         data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"LoRA {path}: cannot be read ({error.strerror}); check the path") from error
-    if data[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise ModelError(
-            f"LoRA {path}: is a pickle, which can run code; expected safetensors; "
-            "convert it first if you trust its maker"
-        )
-    try:
         state = load_bytes(data)
-        start, header = _split(data)
-        metadata = {str(k): str(v) for k, v in header.get("__metadata__", {}).items()}
-    except (SafetensorError, ValueError, struct.error) as error:
+    except ModelError as error:
+        raise ModelError(f"LoRA {error}") from None
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"LoRA {path}: is no readable safetensors file ({error}); copy it again") from error
     stored = metadata.get(HASH_KEY)
-    if stored is not None and stored != hashlib.sha256(data[start:]).hexdigest():
+    if stored is not None and stored != hashlib.sha256(data[_split(data)[0] :]).hexdigest():
         raise ModelError(
             f"LoRA {path}: its weights do not match its {HASH_KEY}; expected a whole file: copy it again"
         )
@@ -158,6 +159,11 @@ def parse_modules(
     modules = {}
     for name, keys in group_keys(state, where=where).items():
         parts = {part: state[key].detach() for part, key in keys.items()}
+        broken = next((keys[part] for part, tensor in parts.items() if not _is_finite(tensor)), None)
+        if broken is not None:
+            raise ModelError(
+                f"{where}: {broken} holds nan or inf; its training diverged: use another checkpoint of it"
+            )
         stored = parts.pop("alpha", None)
         if stored is not None and stored.numel() != 1:
             raise ModelError(f"{where}: {name} has an alpha of {stored.numel()} numbers; expected one")
@@ -170,6 +176,14 @@ def parse_modules(
             alpha = None if stored is None else float(stored)
         modules[name] = build_module(parts, alpha=alpha, name=name, where=where)
     return modules
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no number is nan or inf, from the smallest and largest alone: no copy of the tensor is made."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    smallest, largest = (tensor.float() if tensor.itemsize == 1 else tensor).aminmax()
+    return math.isfinite(float(smallest)) and math.isfinite(float(largest))
 
 
 def _split(data: bytes) -> tuple[int, dict[str, dict[str, str]]]:

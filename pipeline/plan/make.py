@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import ModelError, PresetError, ShotError
 from pipeline.files import file_digest
-from pipeline.models.families import FAMILIES, Family, check_lora_family
+from pipeline.models.families import FAMILIES, Family
 from pipeline.models.find import find_model
+from pipeline.models.header import Header, read_header
+from pipeline.models.lora_family import check_lora_family
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
 from pipeline.plan.prompts import check_prompts, plan_embeddings
@@ -24,8 +25,8 @@ CONTROL_PLACE: Mapping[str, str] = {"depth": "depth/", "pose": "joints.json"}
 STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
 
 
-def make_plan(shot: Shot, preset: Preset) -> Plan:
-    """Resolve a preset for one shot.
+def make_plan(shot: Shot, preset: Preset, *, allow_partial: bool = False) -> Plan:
+    """Resolve a preset for one shot; `allow_partial` goes into the plan.
 
     Raises PresetError (a value that this model or shot cannot take), ShotError (a pass that is asked for
     and not there) or ModelError (the model, a LoRA or embedding file), each one line, before any weights are
@@ -56,6 +57,7 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
         loras=loras,
         embeddings=embeddings,
         clip_skip=preset.clip_skip,
+        allow_partial=allow_partial,
         windows=_windows(looks, 1 if preset.temporal.method == "blend" else preset.batch),
         method=preset.temporal.method,
         crf=preset.output.crf,
@@ -133,26 +135,18 @@ def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
             raise PresetError(
                 f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
             )
-        metadata = _lora_metadata(lora.path)
-        check_lora_family(metadata, family, where=f"{where}: {lora.path}")
-        trigger = str(metadata.get("modelspec.trigger_phrase", ""))
+        header = _lora_header(lora.path, where)
+        check_lora_family(header, family, where=f"{where}: {lora.path}")
+        trigger = header.metadata.get("modelspec.trigger_phrase", "")
         planned.append(PlannedLora(lora.path, file_digest(lora.path), trigger))
     return tuple(planned)
 
 
-def _lora_metadata(path: Path) -> dict[str, str]:
-    """The `__metadata__` of a safetensors file: 8 bytes of length (little endian), then a JSON header."""
+def _lora_header(path: Path, where: str) -> Header:
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                raise ValueError("the header is longer than the file")
-            metadata = json.loads(file.read(length)).get("__metadata__", {})
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(
-            f"{path}: is no LoRA in safetensors format ({error}); train or copy it again"
-        ) from None
-    return metadata if isinstance(metadata, dict) else {}
+        return read_header(path)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
 
 
 def _size(shot: Shot, preset: Preset, family: Family) -> tuple[int, int, tuple[str, ...]]:

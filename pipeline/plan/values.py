@@ -44,8 +44,9 @@ class Plan:
     """One render, every number resolved. T = num_frames; `windows` are (start, stop) frame indices.
 
     width, height: pixels of the styled frames. looks, seeds: one per frame; a look's `loras` are in the order
-    of `loras`. `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a
-    mistake, in words for the user and the record.
+    of `loras`. `allow_partial`: what of a LoRA has no place in the model is left out rather than refused.
+    `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a mistake, in
+    words for the user and the record.
     """
 
     shot: str
@@ -61,6 +62,7 @@ class Plan:
     loras: tuple[PlannedLora, ...]
     embeddings: tuple[PlannedEmbedding, ...]
     clip_skip: int
+    allow_partial: bool
     windows: tuple[tuple[int, int], ...]
     method: str
     crf: int

@@ -101,7 +101,6 @@ def bad_files() -> dict[str, bytes]:
     flipped = bytearray(whole)
     half = {key: tensor for key, tensor in make_state().items() if "up" not in key}
     narrow = make_state() | {f"{NAME}.lora_up.weight": torch.zeros(5, 3, 1, 1)}
-    nan = make_state() | {f"{NAME}.lora_up.weight": torch.full((5, 2, 1, 1), float("nan"))}
     strange = make_state() | {f"{NAME}.diff_b": torch.ones(5)}
     flipped[-1] ^= 1
     return {
@@ -112,7 +111,9 @@ def bad_files() -> dict[str, bytes]:
         "zip pickle": b"PK\x03\x04rest",
         "no up": save(half),
         "ranks differ": save(narrow),
-        "nan": save(nan),
+        "no tensors' data": save(make_state())[:400],
+        "zero size": save(make_state() | {f"{NAME}.lora_down.weight": torch.zeros(2, 0, 1, 1)}),
+        "a web page": b"<html>log in</html>",
         "strange key": save(strange),
         "nan alpha": save(make_state(alpha=float("nan"))),
         "adapter metadata": save(make_state(alpha=None), {"lora_adapter_metadata": "[1"}),
@@ -130,6 +131,23 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, kind: str) -> None
     assert "\n" not in str(caught.value)
     if "pickle" in kind:
         assert "pickle" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_a_number_that_is_none_names_its_key(tmp_path: Path, number: str, dtype: torch.dtype) -> None:
+    path = tmp_path / "a.safetensors"
+    state = {key: tensor.to(dtype) for key, tensor in make_state().items()}
+    save_file(state, path)
+    module = read_lora(path).modules[NAME]
+    assert module.parts["up"].dtype == dtype  # as stored
+    torch.testing.assert_close(module.delta(), module.delta().float())
+    key = f"{NAME}.lora_up.weight"
+    state[key] = state[key].clone()
+    state[key][3, 1] = float(number)
+    save_file(state, path)
+    with pytest.raises(ModelError, match=rf"a\.safetensors: {key} holds nan or inf"):
+        read_lora(path)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:

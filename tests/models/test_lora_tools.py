@@ -11,12 +11,12 @@ from lora_samples import kohya_layers, make_pairs, write_pairs
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ModelError
-from pipeline.models.lora_apply import place
 from pipeline.models.lora_arithmetic import merge, resize
 from pipeline.models.lora_convert import convert
 from pipeline.models.lora_file import LoraFile, read_lora, write_lora
 from pipeline.models.lora_info import describe
 from pipeline.models.lora_layers import family_names
+from pipeline.models.lora_place import place
 from pipeline.models.lora_verify import find_family, likely_families, verify
 
 Make = Callable[..., LoraFile]
