@@ -45,10 +45,20 @@ def test_embeddings_and_clip_skip_are_planned_and_decide_pixels(shot: Shot, tmp_
     assert planned(shot, tmp_path, EMBEDDING, "embedding.0.allow_pickle=true").frames_digest in digests
     write_embedding(path, value=1.0)
     assert len({*digests, planned(shot, tmp_path, EMBEDDING).frames_digest}) == 5
+    changed = planned(shot, tmp_path, EMBEDDING).frames_digest
     path.rename(tmp_path / "other.safetensors")  # where it lies does not decide
     moved = 'embedding=[{path="other.safetensors", name="BadHands"}]'
-    before = planned(shot, tmp_path, "", moved).frames_digest
-    assert before not in digests
+    assert planned(shot, tmp_path, "", moved).frames_digest == changed
+
+
+def test_an_embedding_that_no_prompt_says_is_noted(shot: Shot, tmp_path: Path) -> None:
+    write_embedding(tmp_path / "BadHands.safetensors")
+    note = f"{tmp_path / 'preset.toml'}:embedding[0].path: no prompt says 'BadHands'"
+    assert planned(shot, tmp_path, EMBEDDING).notes == (note,)
+    assert planned(shot, tmp_path, EMBEDDING, "negative=(badhands:1.2)", "guidance=1").notes == (note,)
+    assert planned(shot, tmp_path, EMBEDDING, "negative=(badhands:1.2)").notes == ()
+    preset = load_preset(tmp_path / "preset.toml")
+    assert check_preset(preset) == (note,)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pipeline.files import file_digest
 from pipeline.models.families import FAMILIES, Family, check_lora_family, find_model
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
-from pipeline.plan.prompts import check_prompts, plan_embeddings
+from pipeline.plan.prompts import check_prompts, plan_embeddings, unsaid_embeddings
 from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
 from pipeline.preset import Look, Preset, resolve_looks, steady_looks
 from pipeline.shot import Shot
@@ -59,7 +59,11 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
         method=preset.temporal.method,
         crf=preset.output.crf,
         scale=preset.output.scale,
-        notes=(*notes, *suspicions(preset, loras, looks, shot.frame_numbers)),
+        notes=(
+            *notes,
+            *suspicions(preset, loras, looks, shot.frame_numbers),
+            *unsaid_embeddings(preset, embeddings, looks),
+        ),
         frames_digest="",
         digest="",
     )
@@ -75,9 +79,10 @@ def check_preset(preset: Preset) -> tuple[str, ...]:
     _check_kinds(preset, family)
     _check_steps(preset)
     check_prompts(preset)
-    plan_embeddings(preset, family)
+    embeddings = plan_embeddings(preset, family)
     looks = steady_looks(preset)
-    return suspicions(preset, _loras(preset, family), looks, ())
+    notes = suspicions(preset, _loras(preset, family), looks, ())
+    return (*notes, *unsaid_embeddings(preset, embeddings, looks))
 
 
 def _model(preset: Preset) -> tuple[Family, Path]:
