@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from small_shot import CONTROLS, SIZE, STEP, make_preset, make_shot, passes
 
-from pipeline.errors import ModelError, OutputError, ShotError, UserError
+from pipeline.errors import ModelError, OutputError, PresetError, ShotError, UserError
 from pipeline.image import read_image
 from pipeline.journal import held
 from pipeline.plan import make_plan
@@ -172,7 +172,8 @@ def test_blending_follows_the_motion(finished: Path) -> None:
     ("override", "kind", "part"),
     [
         ("lora.0.weight=1.0", ModelError, "l.safetensors"),
-        (f"prompt={'word ' * 200}", ModelError, "shorten it"),
+        ("clip_skip=12", ModelError, "clip_skip is 12; the text encoder has 2 layers: expected 1 to 2"),
+        ("prompt=(iris <lora:iris:0.8>:1.2)", PresetError, "--set prompt: prompt has <lora:iris:0.8>: "),
         ("temporal.method=glue", UserError, "it should be 'frame' or 'blend'"),
     ],
 )
@@ -206,8 +207,8 @@ def test_a_refused_render_leaves_what_was_there(
 def test_a_refused_render_leaves_nothing_where_nothing_was(
     shot: Shot, presets: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match="shorten it"):
-        render(shot, presets["frame"], tmp_path / "out", f"prompt={'word ' * 200}")
+    with pytest.raises(ModelError, match="clip_skip is 12"):
+        render(shot, presets["frame"], tmp_path / "out", "clip_skip=12")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -298,6 +299,31 @@ def test_a_lora_comes_and_goes_with_its_beat(
     )
     mixed, on, off = (frame_bytes(out) for out in (tmp_path / "beat", tmp_path / "on", finished / "frame"))
     assert mixed[:4] == off[:4] and mixed[4] == on[4] != off[4]
+
+
+def test_words_of_embeddings_long_prompts_and_clip_skip_reach_the_frames(
+    finished: Path, shot: Shot, random_model: Path, tmp_path: Path
+) -> None:
+    width = json.loads((random_model / "text_encoder" / "config.json").read_text())["hidden_size"]
+    generator = torch.Generator().manual_seed(0)
+    save_file({"emb_params": torch.randn(3, width, generator=generator)}, tmp_path / "iris.safetensors")
+    extra = CONTROLS + '[[embedding]]\npath = "iris.safetensors"\nname = "{}"'
+    unsaid = make_preset(tmp_path / "a.toml", random_model, extra=extra.format("otto"))
+    said = make_preset(tmp_path / "b.toml", random_model, extra=extra.format("iris"))
+    long = f"prompt=film look, (iris:1.2){', a red room' * 30}"
+    made = []
+    for name, preset, *overrides in (
+        ("unsaid", unsaid),
+        ("said", said),
+        ("skipped", said, "clip_skip=2"),
+        ("long", said, long),
+    ):
+        render(shot, preset, tmp_path / name, *overrides)
+        made.append(frame_bytes(tmp_path / name)[0])
+    assert made[0] == frame_bytes(finished / "frame")[0] and len(set(made)) == 4
+    record = json.loads((tmp_path / "said" / "wall" / "record.json").read_text())
+    (embedding,) = record["settings"]["embeddings"]
+    assert embedding["name"] == "iris" and embedding["sha256"] in record["inputs"].values()
 
 
 def test_a_folder_is_let_go_without_a_trace(tmp_path: Path) -> None:

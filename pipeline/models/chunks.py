@@ -110,7 +110,9 @@ class _Finder:
     def __init__(self, words: Words) -> None:
         longest_first = sorted(words, key=len, reverse=True)
         self._ids = [words[word] for word in longest_first]
-        self._pattern = re.compile("|".join(f"({_as_word(word)})" for word in longest_first), re.IGNORECASE)
+        self._pattern = re.compile(
+            "|".join(f"({word_pattern(word)})" for word in longest_first), re.IGNORECASE
+        )
 
     def split(self, text: str) -> Iterator[tuple[str, Sequence[int]]]:
         """The text before each word with the word's ids; last what is left, with none."""
@@ -122,7 +124,8 @@ class _Finder:
         yield text[start:], ()
 
 
-def _as_word(word: str) -> str:
+def word_pattern(word: str) -> str:
+    """A regular expression for a word that is not part of a longer one, any space for each space in it."""
     spaced = r"\s+".join(map(re.escape, word.split()))
     before = r"(?<!\w)" if re.match(r"\w", word) else ""
     after = r"(?!\w)" if re.search(r"\w\Z", word) else ""

@@ -54,7 +54,7 @@ def vector_keys(names: Collection[str], *, where: str) -> tuple[str, ...]:
             return keys
     if len(names) == 1:  # diffusers: the token itself is the key
         return tuple(names)
-    some = ", ".join(map(str, list(names)[:3])) + (", ..." if len(names) > 3 else "")
+    some = ", ".join(sorted(map(str, names))[:3]) + (", ..." if len(names) > 3 else "")
     raise ModelError(
         f"{where}: holds {len(names)} tensors ({some or 'none'}); expected emb_params, clip_l and clip_g, or "
         "one token: is it an embedding (textual inversion)?"

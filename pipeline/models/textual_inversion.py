@@ -66,6 +66,7 @@ def load_embeddings(model: Model, uses: Sequence[EmbeddingUse]) -> None:
     encoders = _encoders(model)
     if not read:
         return
+    model.said.clear()
     counts = [len(vectors[0]) for _, vectors in read]
     firsts = [
         _extend(encoder, torch.cat([vectors[place] for _, vectors in read]))

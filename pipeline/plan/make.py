@@ -14,7 +14,7 @@ from pipeline.models.header import Header, read_header
 from pipeline.models.lora_family import check_lora_family
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
-from pipeline.plan.prompts import check_prompts, plan_embeddings
+from pipeline.plan.prompts import check_prompts, plan_embeddings, unsaid_embeddings
 from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
 from pipeline.preset import Look, Preset, resolve_looks, steady_looks
 from pipeline.shot import Shot
@@ -62,7 +62,11 @@ def make_plan(shot: Shot, preset: Preset, *, allow_partial: bool = False) -> Pla
         method=preset.temporal.method,
         crf=preset.output.crf,
         scale=preset.output.scale,
-        notes=(*notes, *suspicions(preset, loras, looks, shot.frame_numbers)),
+        notes=(
+            *notes,
+            *suspicions(preset, loras, looks, shot.frame_numbers),
+            *unsaid_embeddings(preset, embeddings, looks),
+        ),
         frames_digest="",
         digest="",
     )
@@ -78,9 +82,10 @@ def check_preset(preset: Preset) -> tuple[str, ...]:
     _check_kinds(preset, family)
     _check_steps(preset)
     check_prompts(preset)
-    plan_embeddings(preset, family)
+    embeddings = plan_embeddings(preset, family)
     looks = steady_looks(preset)
-    return suspicions(preset, _loras(preset, family), looks, ())
+    notes = suspicions(preset, _loras(preset, family), looks, ())
+    return (*notes, *unsaid_embeddings(preset, embeddings, looks))
 
 
 def _model(preset: Preset) -> tuple[Family, Path]:

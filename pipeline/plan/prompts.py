@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.errors import ModelError, PresetError
 from pipeline.files import file_digest
+from pipeline.models.chunks import word_pattern
 from pipeline.models.embedding_layout import check_embedding_family
 from pipeline.models.families import Family
 from pipeline.models.prompt_syntax import refuse_extra_networks
 from pipeline.plan.values import PlannedEmbedding
-from pipeline.preset import Preset
+from pipeline.preset import Look, Preset
 
 
 def check_prompts(preset: Preset) -> None:
@@ -38,6 +40,20 @@ def plan_embeddings(preset: Preset, family: Family) -> tuple[PlannedEmbedding, .
             )
         )
     return tuple(planned)
+
+
+def unsaid_embeddings(
+    preset: Preset, embeddings: Sequence[PlannedEmbedding], looks: Iterable[Look]
+) -> tuple[str, ...]:
+    """A line for each textual inversion that no prompt that is read says."""
+    texts = {
+        text for look in looks for text, _ in (*look.prompt, *(look.negative if look.guidance > 1 else ()))
+    }
+    return tuple(
+        f"{preset.where('embedding', index, 'path')}: no prompt says '{embedding.name}'"
+        for index, embedding in enumerate(embeddings)
+        if not any(re.search(word_pattern(embedding.name), text, re.IGNORECASE) for text in texts)
+    )
 
 
 def _texts(preset: Preset) -> Iterator[tuple[str, str]]:

@@ -13,12 +13,13 @@ from diffusers import (
     MultiControlNetModel,
     StableDiffusionControlNetImg2ImgPipeline,
 )
+from small_clip import small_sd15, small_sdxl
 
 from pipeline.diffuse import SCHEDULER_NAMES, ControlUse, Img2ImgSettings, KnownPixels, img2img
-from pipeline.diffuse.denoise import denoise
+from pipeline.diffuse.denoise import _embeddings, denoise
 from pipeline.diffuse.schedulers import build_scheduler
 from pipeline.errors import ModelError
-from pipeline.models import Model, decode_latents, encode_images, load_model
+from pipeline.models import Model, decode_latents, encode_images, encode_prompts, load_model
 
 SIZE = 32
 BOTH = (ControlUse("depth", 1.0), ControlUse("pose", 0.7))
@@ -109,6 +110,24 @@ def test_prompts_are_mixed_by_their_embeddings(model: Model) -> None:
     middle = run(model, replace(SETTINGS, prompt=((one, 0.5), (other, 0.5))))
     for end in (alone, run(model, replace(SETTINGS, prompt=other))):
         assert (middle - end).abs().max() > 1e-3
+
+
+def test_texts_of_different_lengths_are_mixed(random_model: Path) -> None:
+    """The shorter ones are filled up with empty chunks; what SDXL adds is mixed too."""
+    short, long = "a red cat", ", ".join(["a dog in a room"] * 20)
+    for model, pools in ((small_sd15(random_model), False), (small_sdxl(random_model), True)):
+        mixed = _embeddings(model, ["", ((short, 0.25), (long, 0.75)), long], 1)
+        alone = encode_prompts(model, ["", short, long])
+        assert mixed.tokens.shape == alone.tokens.shape == (3, 2 * 77, alone.tokens.shape[-1])
+        for ours, parts in ((mixed.tokens, alone.tokens), (mixed.pooled, alone.pooled)):
+            assert (parts is not None) is (pools or ours is mixed.tokens)
+            if ours is not None and parts is not None:
+                expected = torch.stack([parts[0], 0.25 * parts[1] + 0.75 * parts[2], parts[2]])
+                torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
+
+
+def test_clip_skip_reads_another_layer(model: Model) -> None:
+    assert (run(model, replace(SETTINGS, clip_skip=2)) - run(model)).abs().max() > 1e-3
 
 
 def test_strength_zero_is_the_vae_round_trip(model: Model) -> None:

@@ -18,7 +18,15 @@ def test_control_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"strength": 1.1}, {"strength": -0.1}, {"steps": 0}, {"guidance": 0.5}, {"scheduler": "ddpm"}]
+    "wrong",
+    [
+        {"strength": 1.1},
+        {"strength": -0.1},
+        {"steps": 0},
+        {"guidance": 0.5},
+        {"scheduler": "ddpm"},
+        {"clip_skip": 0},
+    ],
 )
 def test_settings_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PresetError
-from pipeline.preset import load_preset
+from pipeline.preset import as_toml, load_preset
 
 FILM = """
 prompt = "{who}, {look}"
@@ -141,3 +141,15 @@ def test_a_mistake_names_the_file_to_mend(folder: Path, text: str, message: str)
 )
 def test_a_mistake_on_the_command_line_is_said_to_be_there(folder: Path, override: str, message: str) -> None:
     assert message in failure(write(folder / "shot.toml", 'extends = "looks/film.toml"'), override)
+
+
+def test_embeddings_are_anchored_and_appended_as_loras_are(folder: Path) -> None:
+    write(folder / "looks" / "base.toml", 'prompt = "a"\n[[embedding]]\npath = "grain.safetensors"')
+    text = 'extends = "looks/base.toml"\nappend = ["embedding"]\n[[embedding]]\npath = "hands.safetensors"\n'
+    preset = load_preset(write(folder / "shot.toml", text))
+    assert [embedding.path for embedding in preset.embedding] == [
+        folder.resolve() / "looks" / "grain.safetensors",
+        folder.resolve() / "hands.safetensors",
+    ]
+    again = load_preset(write(folder / "shown.toml", as_toml(preset)))
+    assert again.embedding == preset.embedding

@@ -19,6 +19,7 @@ strength = 0.5
 steps = 10
 guidance = 3
 scheduler = "euler"
+clip_skip = 2
 seed = 11
 size = [128, 64]
 [vars]
@@ -30,6 +31,12 @@ end = 0.5
 [[lora]]
 path = "loras/iris.safetensors"
 weight = 0.9
+[[embedding]]
+path = "embeddings/BadHands.safetensors"
+[[embedding]]
+path = "embeddings/1.pt"
+name = "film grain"
+allow_pickle = true
 [temporal]
 method = "blend"
 until = 0.25
@@ -58,6 +65,12 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert (preset.strength, preset.steps, preset.guidance, preset.size) == (0.5, 10, 3.0, (128, 64))
     assert preset.control[0].kind == "depth" and preset.control[0].end == 0.5
     assert preset.lora[0].path == (tmp_path / "loras" / "iris.safetensors").resolve()
+    assert preset.clip_skip == 2 and [embedding.word for embedding in preset.embedding] == [
+        "BadHands",
+        "film grain",
+    ]
+    assert preset.embedding[1].path == (tmp_path / "embeddings" / "1.pt").resolve()
+    assert [embedding.allow_pickle for embedding in preset.embedding] == [False, True]
     assert preset.temporal.method == "blend" and preset.output.crf == 20
     assert preset.source == tmp_path / "preset.toml"
 
@@ -107,6 +120,26 @@ def test_defaults_need_only_a_prompt(tmp_path: Path) -> None:
         (
             'prompt = "a"\n[[control]]\nkind = "depth"\n[[control]]\nkind = "depth"',
             "preset.toml: control kind 'depth' is given twice; keep one [[control]] of each kind",
+        ),
+        (
+            'prompt = "a"\nclip_skip = 0',
+            "preset.toml:clip_skip: found 0; it should be greater than or equal to 1",
+        ),
+        (
+            'prompt = "a"\n[[embedding]]\npath = "e.pt"\nnmae = "x"',
+            "preset.toml:embedding[0].nmae: unknown key 'nmae'; did you mean 'name'?",
+        ),
+        (
+            'prompt = "a"\n[[embedding]]\npath = "e.pt"\nname = ""',
+            "preset.toml:embedding[0]: the name '' has no letter; set name to a word that prompts can say",
+        ),
+        (
+            'prompt = "a"\n[[embedding]]\npath = "123.pt"',
+            "preset.toml:embedding[0]: the name '123' has no letter; set name to a word that prompts can say",
+        ),
+        (
+            'prompt = "a"\n[[embedding]]\npath = "iris.pt"\n[[embedding]]\npath = "b.pt"\nname = "IRIS"',
+            "preset.toml: two embeddings are named 'iris'; give one of them another name",
         ),
         (
             'prompt = "a {hreo}"\n[vars]\nhero = "x"',
