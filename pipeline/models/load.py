@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.errors import ModelError
+from pipeline.models.controlnet import load_controlnets
 from pipeline.models.families import Family, find_model
 from pipeline.models.model import Model
 from pipeline.models.names import bare_text_name
@@ -29,28 +30,33 @@ _BROKEN = (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorErr
 def load_model(
     name_or_path: str | Path,
     *,
-    controls: Sequence[str] = ("depth", "pose"),
+    controls: Sequence[str] | Mapping[str, str | Path | None] = ("depth", "pose"),
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Model:
     """Load a family's own weights by name, or a folder in diffusers layout.
 
-    `controls` are the kinds of ControlNet to load (folders `controlnet_<kind>`). Whatever dtype is on disk,
+    `controls` are the kinds of ControlNet to load: the model's own (folders `controlnet_<kind>`), or in a
+    mapping also each kind's file, folder or hub id, None for the model's own. Whatever dtype is on disk,
     the modules compute in `dtype`. The network is never touched. Raises ModelError when a part is missing,
     damaged, or of another shape than its config says.
     """
     family, folder = find_model(name_or_path)
-    _require_parts(family, folder, controls)
+    files = controls if isinstance(controls, Mapping) else dict.fromkeys(controls)
+    given = {kind: path for kind, path in files.items() if path is not None}
+    own = tuple(kind for kind in controls if kind not in given)
+    _require_parts(family, folder, own)
+    controlnets = load_controlnets(given, family=family, device=device, dtype=dtype)
+    controlnets |= {
+        kind: _load_diffusers(ControlNetModel, folder / f"controlnet_{kind}", device, dtype) for kind in own
+    }
     return Model(
         family=family,
         unet=_load_diffusers(UNet2DConditionModel, folder / "unet", device, dtype),
         vae=_load_diffusers(AutoencoderKL, folder / "vae", device, dtype),
         text_encoder=_load_text_encoder(folder / "text_encoder", device, dtype),
         tokenizer=_load_tokenizer(folder / "tokenizer"),
-        controlnets={
-            kind: _load_diffusers(ControlNetModel, folder / f"controlnet_{kind}", device, dtype)
-            for kind in controls
-        },
+        controlnets={kind: controlnets[kind] for kind in controls},
         scheduler_config=_load_scheduler_config(folder / "scheduler" / "scheduler_config.json"),
     )
 

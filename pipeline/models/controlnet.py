@@ -1,0 +1,201 @@
+"""ControlNets into memory: diffusers folders, single files in diffusers' or the original layout, unions.
+
+The original layout is that of lllyasviel/ControlNet (cldm/cldm.py): `control_model.input_blocks...`, with or
+without that prefix. Zhang et al. 2023; union: xinsir's ControlNet++ (diffusers' ControlNetUnionModel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, ControlNetUnionModel
+from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+from torch import nn
+
+from pipeline.errors import ModelError
+from pipeline.models.architectures import architecture
+from pipeline.models.controlnet_file import (
+    UNION_TYPES,
+    ControlNetFiles,
+    check_controlnet,
+    fetch_controlnet,
+    find_controlnet,
+    is_hub_id,
+    read_config,
+)
+from pipeline.models.detect import is_union
+from pipeline.models.families import Family
+from pipeline.models.header import Header
+from pipeline.models.strict import fill, placed, read_weights
+
+# The encoder of the control picture, as ControlNet's authors have it.
+_CONDITIONING = (16, 32, 96, 256)
+# What of a UNet's config a ControlNet shares: all but the way up.
+_NOT_A_CONTROLNETS = frozenset(("sample_size", "out_channels", "up_block_types", "center_input_sample"))
+_ORIGINAL = "control_model."
+_MIXERS = "transformer_layes."  # so spelt in the files
+# SDXL's size embedding, which diffusers' converter forgets for ControlNets.
+_LABELS = {
+    f"add_embedding.linear_{number}.{end}": f"label_emb.0.{layer}.{end}"
+    for number, layer in ((1, 0), (2, 2))
+    for end in ("weight", "bias")
+}
+
+
+class UnionControlNet(nn.Module):
+    """One kind of a union ControlNet, called as a ControlNetModel is; several may share one network."""
+
+    def __init__(self, net: Any, kind: str) -> None:
+        """`net` is a ControlNetUnionModel; `kind` one of UNION_TYPES. Raises ModelError for another kind."""
+        super().__init__()
+        self.net = net
+        if UNION_TYPES.get(kind, 99) >= net.config.num_control_type:
+            raise ModelError(
+                f"a union ControlNet takes {', '.join(UNION_TYPES)}; found '{kind}': change that [[control]]"
+            )
+        self.index = UNION_TYPES[kind]
+
+    @property
+    def config(self) -> Any:
+        """The network's config."""
+        return self.net.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return torch.device(self.net.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        dtype = self.net.dtype
+        assert isinstance(dtype, torch.dtype)
+        return dtype
+
+    def forward(
+        self,
+        sample: torch.Tensor,  # [B, C, h, w]
+        timestep: torch.Tensor | float,
+        *,
+        encoder_hidden_states: torch.Tensor,
+        controlnet_cond: torch.Tensor,  # [B, 3, H, W] in [0, 1]
+        conditioning_scale: float = 1.0,
+        added_cond_kwargs: Mapping[str, torch.Tensor] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Residuals for the UNet: (down, mid), as ControlNetModel gives them."""
+        types = torch.zeros(len(sample), self.net.config.num_control_type, device=sample.device)
+        types[:, self.index] = 1.0
+        return self.net(
+            sample,
+            timestep,
+            encoder_hidden_states=encoder_hidden_states,
+            controlnet_cond=[controlnet_cond],
+            control_type=types.to(sample.dtype),
+            control_type_idx=[self.index],
+            conditioning_scale=conditioning_scale,
+            added_cond_kwargs=added_cond_kwargs,
+            return_dict=return_dict,
+        )
+
+
+def load_controlnets(
+    paths: Mapping[str, str | Path],
+    *,
+    family: Family,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Any]:
+    """One callable network for each kind; kinds that name the same union file share its weights."""
+    loaded: dict[Path, Any] = {}
+    nets = {}
+    for kind, path in paths.items():
+        files = _files(path)
+        check_controlnet(files, family, kind=kind)
+        key = files.weights.resolve()
+        if key not in loaded:
+            loaded[key] = load_controlnet(path, family=family, device=device, dtype=dtype)
+        net = loaded[key]
+        nets[kind] = UnionControlNet(net, kind) if isinstance(net, ControlNetUnionModel) else net
+    return nets
+
+
+def load_controlnet(
+    path: str | Path,
+    *,
+    family: Family,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """Load one ControlNet: a .safetensors file, a diffusers folder or a hub id.
+
+    Returns diffusers' ControlNetModel, or ControlNetUnionModel for a union (wrap it in UnionControlNet to
+    call it). A file without a config is taken to have the family's own shapes. Raises ModelError, one line:
+    not there, no ControlNet, of another family, weights that are missing, left over, misshapen or nan.
+    """
+    files = _files(path)
+    header = check_controlnet(files, family, kind=next(iter(UNION_TYPES)))
+    where = f"ControlNet {files.weights}"
+    config = controlnet_config(family, header) if files.config is None else read_config(files.config)
+    try:
+        kind = ControlNetUnionModel if is_union(header) else ControlNetModel
+        with torch.device("meta"):
+            module = kind.from_config(config)
+    except (TypeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{files.config or where}: makes no ControlNet ({reason[:160]})") from None
+    state = in_diffusers_names(read_weights(files.weights), config, where=where)
+    fill(module, state, dtype=dtype, where=where)
+    return placed(module, device, dtype)
+
+
+def controlnet_config(family: Family, header: Header) -> dict[str, Any]:
+    """The config of a family's ControlNet: the UNet's way down, and the encoder of the picture."""
+    unet = architecture(family.name).unet
+    config = {key: value for key, value in unet.items() if key not in _NOT_A_CONTROLNETS}
+    config |= {"conditioning_channels": 3, "conditioning_embedding_out_channels": _encoder_widths(header)}
+    if is_union(header):
+        shapes = {name: entry.shape for name, entry in header.tensors.items()}
+        config["num_control_type"], config["num_trans_channel"] = shapes["task_embedding"]
+        config["num_proj_channel"] = shapes["spatial_ch_projs.weight"][0]
+        config["num_trans_layer"] = len({name.split(".")[1] for name in shapes if name.startswith(_MIXERS)})
+    return config
+
+
+def _encoder_widths(header: Header) -> tuple[int, ...]:
+    """The channels of the picture's encoder: conv_in's, then those of each step down."""
+    name = "controlnet_cond_embedding."
+    shapes = {key.removeprefix(name): e.shape for key, e in header.tensors.items() if key.startswith(name)}
+    steps = [f"blocks.{number}.weight" for number in range(1, len(shapes), 2)]
+    widths = [shapes[key][0] for key in ("conv_in.weight", *steps) if shapes.get(key)]
+    return tuple(widths) if len(widths) > 1 else _CONDITIONING
+
+
+def in_diffusers_names(
+    state: Mapping[str, torch.Tensor], config: Mapping[str, Any], *, where: str
+) -> dict[str, torch.Tensor]:
+    """The weights under diffusers' names, whichever layout they came in.
+
+    Of a file that carries its base model too, only the ControlNet is taken. Raises ModelError that names a
+    key which has no place.
+    """
+    if any(key.startswith(_ORIGINAL) for key in state):
+        state = {key.removeprefix(_ORIGINAL): t for key, t in state.items() if key.startswith(_ORIGINAL)}
+    if "input_hint_block.0.weight" not in state:
+        return dict(state)
+    # the converter fills what it does not find with None, and drops what it does not know
+    converted = convert_controlnet_checkpoint(dict(state), {"layers_per_block": config["layers_per_block"]})
+    renamed = {key: tensor for key, tensor in converted.items() if tensor is not None}
+    renamed |= {ours: state[theirs] for ours, theirs in _LABELS.items() if theirs in state}
+    taken = {id(tensor) for tensor in renamed.values()}
+    unknown = [key for key, tensor in state.items() if id(tensor) not in taken]
+    if unknown:
+        raise ModelError(f"{where}: holds {unknown[0]}, which no ControlNet has; check what it is for")
+    return renamed
+
+
+def _files(path: str | Path) -> ControlNetFiles:
+    return fetch_controlnet(str(path)) if is_hub_id(path) else find_controlnet(path)
