@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import ModelError, PresetError, ShotError
 from pipeline.files import file_digest
 from pipeline.models.families import FAMILIES, Family, check_lora_family, find_model
+from pipeline.plan.controls import check_controls, plan_controls
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
-from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
+from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedLora
 from pipeline.preset import Look, Preset, resolve_looks, steady_looks
 from pipeline.shot import Shot
 
-# The pass that each control is drawn from. No estimator stands in for a missing pass yet.
-CONTROL_PASS: Mapping[str, str] = {"depth": "depth", "pose": "joints"}
-CONTROL_PLACE: Mapping[str, str] = {"depth": "depth/", "pose": "joints.json"}
 STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
 
 
@@ -29,7 +27,7 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
     and not there) or ModelError (the model or a LoRA file), each one line, before any weights are read.
     """
     family, model_folder = _model(preset)
-    controls = _controls(shot, preset, family)
+    controls = plan_controls(shot, preset, family, model_folder)
     _check_motion(shot, preset)
     loras = _loras(preset, family)
     width, height, notes = _size(shot, preset, family)
@@ -65,8 +63,8 @@ def check_preset(preset: Preset) -> tuple[str, ...]:
 
     Returns notes as a plan has them. Raises PresetError or ModelError as `make_plan` does.
     """
-    family, _ = _model(preset)
-    _check_kinds(preset, family)
+    family, model_folder = _model(preset)
+    check_controls(preset, family, model_folder)
     _check_steps(preset)
     looks = steady_looks(preset)
     return suspicions(preset, _loras(preset, family), looks, ())
@@ -79,28 +77,6 @@ def _model(preset: Preset) -> tuple[Family, Path]:
         return find_model(folder if preset.model not in FAMILIES and folder.is_dir() else preset.model)
     except (ModelError, RuntimeError) as error:  # RuntimeError: ~name of nobody here
         raise PresetError(f"{preset.where('model')}: {error}") from None
-
-
-def _controls(shot: Shot, preset: Preset, family: Family) -> tuple[PlannedControl, ...]:
-    _check_kinds(preset, family)
-    planned = []
-    for index, control in enumerate(preset.control):
-        where = preset.where("control", index, "kind")
-        pass_name = CONTROL_PASS[control.kind]
-        if pass_name not in shot.passes:
-            raise ShotError(
-                f"{shot.root}: has no {pass_name}, which {control.kind} control needs ({where}), "
-                f"and no estimator is at hand; add {CONTROL_PLACE[control.kind]} or take that [[control]] out"
-            )
-        planned.append(PlannedControl(control.kind, pass_name))
-    return tuple(planned)
-
-
-def _check_kinds(preset: Preset, family: Family) -> None:
-    for index, control in enumerate(preset.control):
-        if control.kind not in family.control_kinds:
-            where, known = preset.where("control", index, "kind"), ", ".join(family.control_kinds)
-            raise PresetError(f"{where}: found '{control.kind}'; model '{family.name}' has controls: {known}")
 
 
 def _check_motion(shot: Shot, preset: Preset) -> None:

@@ -161,12 +161,15 @@ def _merge(
 
 
 def _anchor(table: dict[str, Any], folder: Path) -> None:
-    """LoRA paths relative to the file, made absolute in place."""
-    loras = table.get("lora")
-    for lora in loras if isinstance(loras, list) else ():
-        path = lora.get("path") if isinstance(lora, dict) else None
-        if isinstance(path, str) and path and not path.startswith("~"):
-            lora["path"] = str(folder / path)
+    """LoRA and ControlNet paths relative to the file, made absolute in place."""
+    for name in ("lora", "control"):
+        entries = table.get(name)
+        for entry in entries if isinstance(entries, list) else ():
+            path = entry.get("path") if isinstance(entry, dict) else None
+            if not isinstance(path, str) or not path or path.startswith("~"):
+                continue
+            if name == "lora" or (folder / path).exists():  # what does not exist may be a hub id
+                entry["path"] = str(folder / path)
 
 
 def _step_into(place: Any, key: int | str, text: str) -> Any:
