@@ -100,8 +100,9 @@ def id_edges(ids: npt.NDArray[np.uint32]) -> Masks:
 def picture_edges(frame: npt.NDArray[np.uint8], sigma: float) -> Masks:
     """Edges of the picture alone, float32 [H, W]: the contrast of the step that would give this gradient.
 
-    A step of contrast c under a Gaussian has the gradient c / (sigma * sqrt(2 pi)) at its middle. The channel
-    that changes most counts.
+    The gradient is half the difference of the pixels on both sides, which a step of contrast 1 between two
+    pixels, under the Gaussian, makes (F(1.5) - F(-0.5)) / 2 with F the error integral. The channel that
+    changes most counts.
     """
     import cv2
 
@@ -110,7 +111,13 @@ def picture_edges(frame: npt.NDArray[np.uint8], sigma: float) -> Masks:
     dx = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
     dy = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
     gradient: Masks = np.hypot(dx, dy).max(axis=-1)  # [H, W] per pixel
-    return _ramp(gradient * (sigma * math.sqrt(2 * math.pi)), *_CONTRAST)
+    of_a_step = (_gaussian_below(1.5 / sigma) - _gaussian_below(-0.5 / sigma)) / 2
+    return _ramp(gradient / np.float32(of_a_step), *_CONTRAST)
+
+
+def _gaussian_below(x: float) -> float:
+    """The share of a Gaussian of sigma 1 below x."""
+    return 0.5 * (1.0 + math.erf(x / math.sqrt(2.0)))
 
 
 def _drawn(edges: Masks, sigma: float) -> Masks:

@@ -18,6 +18,7 @@ from torch import nn
 from pipeline.errors import ModelError
 from pipeline.models.architectures import architecture
 from pipeline.models.controlnet_file import (
+    CONFIG,
     UNION_TYPES,
     ControlNetFiles,
     check_controlnet,
@@ -153,7 +154,12 @@ def load_controlnet(
 
 
 def controlnet_config(family: Family, header: Header) -> dict[str, Any]:
-    """The config of a family's ControlNet: the UNet's way down, and the encoder of the picture."""
+    """The config of a family's ControlNet: the UNet's way down, and the encoder of the picture.
+
+    A family whose weights come with lookdev has ControlNets of its own, smaller than that.
+    """
+    if family.folder is not None:
+        return read_config(family.folder / f"controlnet_{family.control_kinds[0]}" / CONFIG)
     unet = architecture(family.name).unet
     config = {key: value for key, value in unet.items() if key not in _NOT_A_CONTROLNETS}
     config |= {"conditioning_channels": 3, "conditioning_embedding_out_channels": _encoder_widths(header)}

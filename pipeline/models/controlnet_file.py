@@ -142,8 +142,10 @@ def check_controlnet(files: ControlNetFiles, family: Family, *, kind: str) -> He
     if found != "controlnet":
         advice = _ADVICE.get(found, "expected a ControlNet: check which file this is")
         raise ModelError(f"{where}: is {KIND_TITLES[found]}; {advice}")
-    width, other = context_width(header), family_of(header)
-    if width != family.context_width:
+    config = {} if files.config is None else read_config(files.config)
+    # a net without attention (the miniature's, the smallest of SDXL's) says its width in its config only
+    width, other = context_width(header) or config.get("cross_attention_dim"), family_of(header)
+    if width is not None and width != family.context_width:
         theirs = "another model" if other is None else family_title(other)
         raise ModelError(
             f"{where}: is for {theirs} (width {width}), model '{family.name}' is {family.title} "
@@ -153,8 +155,6 @@ def check_controlnet(files: ControlNetFiles, family: Family, *, kind: str) -> He
         raise ModelError(
             f"{where}: is a union ControlNet, which takes {', '.join(UNION_TYPES)}; not '{kind}'"
         )
-    if files.config is not None:
-        read_config(files.config)
     return header
 
 

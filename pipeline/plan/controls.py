@@ -18,7 +18,7 @@ from pipeline.models.controlnet_file import (
 )
 from pipeline.models.families import CONTROL_KINDS, Family
 from pipeline.plan.values import PlannedControl
-from pipeline.preset import Control, Preset
+from pipeline.preset import Preset
 from pipeline.shot import Shot
 
 # The pass that each control is drawn from. No estimator stands in for a missing pass yet.
@@ -56,7 +56,6 @@ def check_controls(preset: Preset, family: Family, model: Path) -> None:
     Raises PresetError for a kind that the model has no ControlNet for, ModelError for a file that does not
     fit; both name the preset's key.
     """
-    seen: dict[str, Control] = {}
     for index, control in enumerate(preset.control):
         where = preset.where("control", index, "kind")
         if control.path is None:
@@ -67,11 +66,6 @@ def check_controls(preset: Preset, family: Family, model: Path) -> None:
             _check_file(control.path, control.kind, family, preset.where("control", index, "path"))
         if control.kind == "canny":
             _thresholds(preset, index)
-        same = seen.setdefault(control.kind, control)
-        if (same.path, same.low, same.high) != (control.path, control.low, control.high):
-            raise PresetError(
-                f"{where}: a second '{control.kind}' with another path, low or high; one kind has one of each"
-            )
 
 
 def controlnet_files(control: PlannedControl) -> ControlNetFiles | None:
