@@ -109,23 +109,38 @@ def fetch_controlnet(hub_id: str, *, offline: bool = False) -> ControlNetFiles:
     cached = cached_controlnet(hub_id)
     if cached is not None:
         return cached
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub import constants
 
-    where = f"ControlNet {hub_id}"
     if offline or constants.HF_HUB_OFFLINE:
         raise ModelError(
-            f"{where}: is not in the local cache and the network is off; download it first "
+            f"ControlNet {hub_id}: is not in the local cache and the network is off; download it first "
             f"(hf download {hub_id}), or give a file or folder"
         )
+    return _download(hub_id)
+
+
+def _download(hub_id: str) -> ControlNetFiles:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    where = f"ControlNet {hub_id}"
+    transport: type[Exception] = HfHubHTTPError.__bases__[
+        0
+    ]  # its HTTP library's own error; which library, the version says
     try:
         config = Path(hf_hub_download(hub_id, CONFIG))
         for name in WEIGHTS:
             try:
                 return ControlNetFiles(Path(hf_hub_download(hub_id, name)), config)
+            except LocalEntryNotFoundError:  # the connection broke
+                raise
             except EntryNotFoundError:
                 continue
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except LocalEntryNotFoundError:
+        raise ModelError(
+            f"{where}: the hub cannot be reached; check the connection, or give a file or folder"
+        ) from None
+    except (transport, OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{where}: cannot be downloaded ({reason[:160]}); check the name") from None
     raise ModelError(f"{where}: has no {WEIGHTS[0]} on the hub; download its .safetensors and give that")

@@ -38,8 +38,8 @@ def load_model(
 
     `controls` are the kinds of ControlNet to load: the model's own (folders `controlnet_<kind>`), or in a
     mapping also each kind's file, folder or hub id, None for the model's own. Whatever dtype is on disk,
-    the modules compute in `dtype`. The network is never touched. Raises ModelError when a part is missing,
-    damaged, or of another shape than its config says.
+    the modules compute in `dtype`. Only a hub id may touch the network. Raises ModelError when a part is
+    missing, damaged, or of another shape than its config says.
     """
     family, folder = find_model(name_or_path)
     files = controls if isinstance(controls, Mapping) else dict.fromkeys(controls)

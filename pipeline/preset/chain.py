@@ -42,8 +42,8 @@ def find_preset(name_or_path: str | Path) -> Path:
 def read_chain(path: Path) -> tuple[dict[str, Any], Origins, tuple[Path, ...]]:
     """The merged table of a file and of all it extends, where each key came from, and the files, base first.
 
-    LoRA paths come back absolute, each from its own file's folder. Raises PresetError for a file that cannot
-    be read and for a chain that comes back to itself.
+    LoRA and ControlNet paths come back absolute, each from its own file's folder. Raises PresetError for a
+    file that cannot be read and for a chain that comes back to itself.
     """
     files = [path]
     tables = [_parse(path)]
