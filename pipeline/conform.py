@@ -14,9 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.controls import depth_map, pose_map
+from pipeline.controls import (
+    HIGH_THRESHOLD,
+    LOW_THRESHOLD,
+    canny_map,
+    depth_map,
+    normal_map,
+    pose_map,
+    softedge_map,
+)
 from pipeline.image import Float32Array, UInt8Array, UInt32Array, resize
 from pipeline.shot import Figure, Shot, read_frames, read_joints, read_motion, read_pass
+
+DEFAULT_THRESHOLDS = (float(LOW_THRESHOLD), float(HIGH_THRESHOLD))  # canny's low and high
 
 
 @dataclass(frozen=True)
@@ -42,10 +52,40 @@ def frames_at(shot: Shot, start: int, stop: int, *, width: int, height: int) -> 
 
 
 def controls_at(
-    shot: Shot, kinds: Sequence[str], *, start: int, stop: int, width: int, height: int
+    shot: Shot,
+    kinds: Sequence[str],
+    *,
+    start: int,
+    stop: int,
+    width: int,
+    height: int,
+    thresholds: tuple[float, float] = DEFAULT_THRESHOLDS,
 ) -> dict[str, UInt8Array]:
-    """Control images by kind, uint8 RGB [T, height, width, 3] each."""
-    return {kind: DRAW[kind](shot, start, stop, width, height) for kind in kinds}
+    """Control images by kind, uint8 RGB [T, height, width, 3] each; `thresholds` are canny's low and high."""
+    window = _Window(shot, start, stop, width, height, thresholds)
+    return {kind: DRAW[kind](window) for kind in kinds}
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Frames start..stop of a shot, the size to draw at in pixels, canny's low and high."""
+
+    shot: Shot
+    start: int
+    stop: int
+    width: int
+    height: int
+    thresholds: tuple[float, float]
+
+    def frames(self) -> UInt8Array:
+        return frames_at(self.shot, self.start, self.stop, width=self.width, height=self.height)
+
+    def picked(self, name: str) -> Any:
+        """A pass at the size to draw at, each value the nearest one; None where the shot has no such pass."""
+        if name not in self.shot.passes:
+            return None
+        values = read_pass(self.shot, name, self.start, self.stop)
+        return np.stack([nearest(frame, width=self.width, height=self.height) for frame in values])
 
 
 def geometry_at(shot: Shot, index: int, *, width: int, height: int) -> Geometry:
@@ -79,20 +119,21 @@ def _centres(old: int, new: int) -> NDArray[np.intp]:
     return np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
 
 
-def _draw_depth(shot: Shot, start: int, stop: int, width: int, height: int) -> UInt8Array:
-    files = [str(file) for file in shot.passes["depth"].files[start:stop]]
-    picture = depth_map(read_pass(shot, "depth", start, stop), names=files)
-    resized: UInt8Array = resize(picture, height=height, width=width)
+def _draw_depth(window: _Window) -> UInt8Array:
+    files = [str(file) for file in window.shot.passes["depth"].files[window.start : window.stop]]
+    picture = depth_map(read_pass(window.shot, "depth", window.start, window.stop), names=files)
+    resized: UInt8Array = resize(picture, height=window.height, width=window.width)
     return resized
 
 
-def _draw_pose(shot: Shot, start: int, stop: int, width: int, height: int) -> UInt8Array:
-    scale = np.array([width / shot.width, height / shot.height], np.float32)
+def _draw_pose(window: _Window) -> UInt8Array:
+    shot = window.shot
+    scale = np.array([window.width / shot.width, window.height / shot.height], np.float32)
     frames = [
         replace(joints, figures=tuple(_scaled(figure, scale) for figure in joints.figures))
-        for joints in read_joints(shot, start, stop)
+        for joints in read_joints(shot, window.start, window.stop)
     ]
-    return pose_map(frames, height, width)
+    return pose_map(frames, window.height, window.width)
 
 
 def _scaled(figure: Figure, scale: Float32Array) -> Figure:
@@ -102,4 +143,31 @@ def _scaled(figure: Figure, scale: Float32Array) -> Figure:
     return replace(figure, points=points)
 
 
-DRAW: dict[str, Callable[[Shot, int, int, int, int], UInt8Array]] = {"depth": _draw_depth, "pose": _draw_pose}
+def _draw_normal(window: _Window) -> UInt8Array:
+    files = [str(file) for file in window.shot.passes["normal"].files[window.start : window.stop]]
+    picture = normal_map(read_pass(window.shot, "normal", window.start, window.stop), names=files)
+    resized: UInt8Array = resize(picture, height=window.height, width=window.width)
+    return resized
+
+
+def _draw_canny(window: _Window) -> UInt8Array:
+    low, high = window.thresholds
+    return canny_map(window.frames(), low=low, high=high)
+
+
+def _draw_softedge(window: _Window) -> UInt8Array:
+    return softedge_map(
+        window.frames(),
+        depth=window.picked("depth"),
+        normals=window.picked("normal"),
+        ids=window.picked("ids"),
+    )
+
+
+DRAW: dict[str, Callable[[_Window], UInt8Array]] = {
+    "depth": _draw_depth,
+    "pose": _draw_pose,
+    "normal": _draw_normal,
+    "canny": _draw_canny,
+    "softedge": _draw_softedge,
+}

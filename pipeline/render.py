@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import diffuse, models
-from pipeline.conform import controls_at, frames_at, geometry_at
+from pipeline.conform import DEFAULT_THRESHOLDS, controls_at, frames_at, geometry_at
 from pipeline.image import UInt8Array
 from pipeline.journal import Journal, held
 from pipeline.output import (
@@ -182,7 +182,8 @@ def _style(
     size = {"width": plan.width, "height": plan.height}
     frames = frames_at(shot, start, stop, **size)
     kinds = [control.kind for control in plan.controls]
-    controls = controls_at(shot, kinds, start=start, stop=stop, **size)
+    thresholds = next((c.thresholds for c in plan.controls if c.thresholds is not None), DEFAULT_THRESHOLDS)
+    controls = controls_at(shot, kinds, start=start, stop=stop, thresholds=thresholds, **size)
     loaded.wear(plan, start)
     settings = _settings(plan.looks[start], clip_skip=plan.clip_skip)
     styled: UInt8Array = diffuse.img2img(
@@ -209,7 +210,8 @@ def _load(plan: Plan, device: str | None) -> _Loaded:
     import torch
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = models.load_model(plan.model, controls=tuple(c.kind for c in plan.controls), device=device)
+    controlnets = {control.kind: control.path for control in plan.controls}
+    model = models.load_model(plan.model, controls=controlnets, device=device)
     models.load_embeddings(
         model, [models.EmbeddingUse(e.path, e.name, e.allow_pickle) for e in plan.embeddings]
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from small_shot import SIZE, STEP, make_shot, passes
 
 from pipeline.conform import controls_at, frames_at, geometry_at, nearest
-from pipeline.controls import pose_map
-from pipeline.shot import Shot
+from pipeline.controls import canny_map, pose_map, softedge_map
+from pipeline.shot import Shot, write_shot
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,35 @@ def test_depth_and_pose_are_drawn_at_the_new_size(shot: Shot) -> None:
     assert controls["depth"].shape == controls["pose"].shape == (2, 128, 96, 3)
     # one flat wall at 3 m: (1/3 - 1/14) / (1/0.7 - 1/14) of 255
     assert np.all(controls["depth"] == round(255 * (1 / 3 - 1 / 14) / (1 / 0.7 - 1 / 14)))
+
+
+def test_canny_is_found_at_the_new_size(shot: Shot) -> None:
+    frames = frames_at(shot, 0, 2, width=96, height=128)
+    size = {"start": 0, "stop": 2, "width": 96, "height": 128}
+    drawn = controls_at(shot, ["canny"], **size, thresholds=(10.0, 30.0))["canny"]
+    assert np.array_equal(drawn, canny_map(frames, low=10, high=30)) and drawn.any()
+    assert np.array_equal(controls_at(shot, ["canny"], **size)["canny"], canny_map(frames))
+
+
+def test_softedge_takes_the_passes_that_are_there(shot: Shot) -> None:
+    size = {"start": 0, "stop": 1, "width": 96, "height": 128}
+    frames = frames_at(shot, 0, 1, width=96, height=128)
+    bare = replace(shot, passes={"rgb": shot.passes["rgb"]})
+    assert np.array_equal(controls_at(bare, ["softedge"], **size)["softedge"], softedge_map(frames))
+
+
+def test_normals_are_drawn_then_averaged(tmp_path: Path) -> None:
+    """Left half faces left, right half nothing: the border's pixel lies between the two colours."""
+    normal = np.zeros((1, SIZE, SIZE, 3), np.float32)
+    normal[:, :, : SIZE // 2] = (-1, 0, 0)
+    window = replace(passes(1), normal=normal)
+    shot = write_shot(tmp_path / "wall", [window], fps=Fraction(24))
+    drawn = controls_at(shot, ["normal"], start=0, stop=1, width=SIZE // 2, height=SIZE)["normal"]
+    assert drawn.shape == (1, SIZE, SIZE // 2, 3)
+    assert np.all(drawn[0, :, : SIZE // 4] == (255, 127, 127))
+    assert np.all(drawn[0, :, SIZE // 4 :] == (127, 127, 255))
+    third = controls_at(shot, ["normal"], start=0, stop=1, width=3, height=1)["normal"][0, 0, 1]
+    assert np.all(np.abs(third.astype(int) - (191, 127, 191)) <= 1)
 
 
 def test_joints_scale_about_the_picture_s_corner(shot: Shot) -> None:

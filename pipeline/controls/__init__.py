@@ -1,6 +1,20 @@
-"""Control images for ControlNets, drawn from the renderer's own passes: depth and pose."""
+"""Control images for ControlNets, drawn from the renderer's passes and the picture (docs/controls.md)."""
 
+from pipeline.controls.canny import HIGH_THRESHOLD, LOW_THRESHOLD, canny_map
 from pipeline.controls.depth import FAR_METRES, NEAR_METRES, depth_map
+from pipeline.controls.normal import normal_map
 from pipeline.controls.pose import pose_map, pose_map_points
+from pipeline.controls.softedge import softedge_map
 
-__all__ = ["FAR_METRES", "NEAR_METRES", "depth_map", "pose_map", "pose_map_points"]
+__all__ = [
+    "FAR_METRES",
+    "HIGH_THRESHOLD",
+    "LOW_THRESHOLD",
+    "NEAR_METRES",
+    "canny_map",
+    "depth_map",
+    "normal_map",
+    "pose_map",
+    "pose_map_points",
+    "softedge_map",
+]

@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from pipeline.errors import ModelError
 from pipeline.models.architectures import Architecture, TextEncoder, architecture
+from pipeline.models.controlnet import as_kind, controlnet_parts
 from pipeline.models.families import Family
 from pipeline.models.find import PICKLES, find_model, header_of
 from pipeline.models.model import Model
@@ -35,7 +36,7 @@ _BROKEN = (OSError, ValueError, TypeError, KeyError)  # what a broken config or 
 def load_model(
     name_or_path: str | Path,
     *,
-    controls: Sequence[str] = ("depth", "pose"),
+    controls: Sequence[str] | Mapping[str, str | Path | None] = ("depth", "pose"),
     vae: Path | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -44,32 +45,39 @@ def load_model(
 ) -> Model:
     """Load a model that `find_model` finds.
 
-    `controls` are the kinds of ControlNet to load (folders `controlnet_<kind>`). `vae` replaces the model's
-    own: a file or folder, TAESD-shaped ones too. Whatever dtype is on disk, the modules compute in `dtype`,
-    but for a VAE that would overflow in float16. Every part is checked before any weight is read. Raises
+    `controls` are the kinds of ControlNet to load: the model's own (folders `controlnet_<kind>`), or in a
+    mapping also each kind's file, folder or hub id, None for the model's own. `vae` replaces the model's own:
+    a file or folder, TAESD-shaped ones too. Whatever dtype is on disk, the modules compute in `dtype`, but
+    for a VAE that would overflow in float16. Every part is checked before any weight is read. Raises
     ModelError when a part is missing, damaged, or of another shape than its family's.
     """
     family, path = find_model(name_or_path, offline=offline, allow_pickle=allow_pickle)
+    files = controls if isinstance(controls, Mapping) else dict.fromkeys(controls)
+    given = {kind: file for kind, file in files.items() if file is not None}
+    own = tuple(kind for kind in files if kind not in given)
     if path.is_dir():
-        _require_parts(family, path, controls, vae)
-    elif controls:
-        raise ModelError(f"{path}: has no ControlNets in it; give each [[control]] its own path")
+        _require_parts(family, path, own, vae)
+    elif own:
+        raise ModelError(f"{path}: has no ControlNets in it; give each [[control]] a path of its own")
     of = _from_folder if path.is_dir() else _from_file
     parts, tokenizers, scheduler = of(family, path, vae, allow_pickle)
-    for kind in controls:
-        parts[f"controlnet_{kind}"] = _folder_part(
-            ControlNetModel, path / f"controlnet_{kind}", f"ControlNet '{kind}'", allow_pickle
-        )
-    modules = {name: part.prepare() for name, part in parts.items()}
-    ready = {
-        name: _ready(part.fill(modules[name], device, _dtype_of(name, family, dtype)))
-        for name, part in parts.items()
-    }
+    nets = controlnet_parts(given, family=family, offline=offline)
+    for kind in own:
+        folder = path / f"controlnet_{kind}"
+        nets[kind] = _folder_part(ControlNetModel, folder, f"ControlNet '{kind}'", allow_pickle)
+    prepared = {id(part): part.prepare() for part in (*parts.values(), *nets.values())}
+    ready: dict[int, Any] = {}
+
+    def made(part: Part, dtype: torch.dtype) -> Any:
+        if id(part) not in ready:
+            ready[id(part)] = part.fill(prepared[id(part)], device, dtype)
+        return ready[id(part)]
+
     return Model(
         family=family,
-        controlnets={kind: ready.pop(f"controlnet_{kind}") for kind in controls},
+        controlnets={kind: as_kind(made(nets[kind], dtype), kind) for kind in files},
         scheduler_config=scheduler,
-        **ready,
+        **{name: made(part, _dtype_of(name, family, dtype)) for name, part in parts.items()},
         **tokenizers,
     )
 
@@ -201,11 +209,6 @@ def _text_config(folder: Path) -> Any:
 def _dtype_of(part: str, family: Family, dtype: torch.dtype) -> torch.dtype:
     overflows = part == "vae" and not family.half_vae and dtype == torch.float16
     return torch.float32 if overflows else dtype
-
-
-def _ready(module: Any) -> Any:
-    # bfloat16 on a CPU: UNet 1.3x, ControlNet and VAE 1.5x; float32 a tenth at few frames, never slower
-    return nn.Module.to(module, memory_format=torch.channels_last)
 
 
 def _load_tokenizer(folder: Path) -> Any:

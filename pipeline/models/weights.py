@@ -112,7 +112,14 @@ class Part:
             owner = module.get_submodule(name.rpartition(".")[0])
             numbers = torch.arange(buffer.shape[-1], device=device).expand(buffer.shape).clone()
             owner.register_buffer(_POSITIONS, numbers, persistent=False)
-        module.load_state_dict(_matched(module, self.weights.read()))  # copies and casts
+        state = _matched(module, self.weights.read())
+        for name, tensor in state.items():
+            if not torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float()).all():
+                raise ModelError(
+                    f"{self.weights.path}: {self.title}: {name} holds nan or infinity; the file is broken: "
+                    "copy it again"
+                )
+        module.load_state_dict(state)  # copies and casts
         return module.eval().requires_grad_(False)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import stamp
-from pipeline.plan.values import VISIBILITY_PASSES, Plan
-from pipeline.preset import Control, Look
+from pipeline.plan.controls import controlnet_files
+from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl
+from pipeline.preset import Look, Steering
 from pipeline.shot import Shot
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
@@ -35,7 +36,8 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 def input_files(shot: Shot, plan: Plan) -> list[Path]:
     """The shot's files that decide the styled pixels: the pictures and the passes that this plan reads."""
     motion = ("motion", *sorted(VISIBILITY_PASSES)) if plan.method == "blend" else ()
-    names = dict.fromkeys(("rgb", *(control.pass_name for control in plan.controls), *motion))
+    drawn = [name for c in plan.controls for name in (c.pass_name, *ALSO_DRAWN_FROM.get(c.kind, ()))]
+    names = dict.fromkeys(("rgb", *drawn, *motion))
     return [file for name in names if name in shot.passes for file in shot.passes[name].files]
 
 
@@ -49,6 +51,7 @@ def with_digests(draft: Plan, shot: Shot, model_folder: Path) -> Plan:
     fields["looks"] = [_pixels_of(look, draft.method) for look in draft.looks]
     fields["loras"] = [lora.sha256 for lora in draft.loras]
     fields["embeddings"] = [[embedding.sha256, embedding.name] for embedding in draft.embeddings]
+    fields["controls"] = [_identity_of(control) for control in draft.controls]
     identity = {
         "version": PLAN_VERSION,
         "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],
@@ -58,6 +61,20 @@ def with_digests(draft: Plan, shot: Shot, model_folder: Path) -> Plan:
     sound = [] if shot.audio is None else [stamp(shot.audio, shot.root)]
     digest = _sha256([frames_digest, video, sound])
     return dataclasses.replace(draft, frames_digest=frames_digest, digest=digest)
+
+
+def _identity_of(control: PlannedControl) -> dict[str, Any]:
+    """What of a control decides pixels: a file by its stamp wherever it lies, a hub id by its name."""
+    identity: dict[str, Any] = {"kind": control.kind, "pass_name": control.pass_name}
+    if control.thresholds is not None:
+        identity["thresholds"] = list(control.thresholds)
+    files = controlnet_files(control)
+    if files is not None:
+        there = [file for file in (files.weights, files.config) if file is not None]
+        identity["files"] = [stamp(file, file.parent) for file in there]
+    elif control.path is not None:
+        identity["hub_id"] = control.path
+    return identity
 
 
 def runs(looks: Sequence[Look]) -> Iterable[tuple[int, int]]:
@@ -83,7 +100,7 @@ def _sha256(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Control):
+    if isinstance(value, Steering):
         return value.model_dump()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

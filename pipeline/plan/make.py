@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import ModelError, PresetError, ShotError
@@ -12,16 +12,14 @@ from pipeline.models.families import FAMILIES, Family
 from pipeline.models.find import find_model
 from pipeline.models.header import Header, read_header
 from pipeline.models.lora_family import check_lora_family
+from pipeline.plan.controls import check_controls, plan_controls
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
 from pipeline.plan.prompts import check_prompts, plan_embeddings, unsaid_embeddings
-from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
+from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedLora
 from pipeline.preset import Look, Preset, resolve_looks, steady_looks
 from pipeline.shot import Shot
 
-# The pass that each control is drawn from. No estimator stands in for a missing pass yet.
-CONTROL_PASS: Mapping[str, str] = {"depth": "depth", "pose": "joints"}
-CONTROL_PLACE: Mapping[str, str] = {"depth": "depth/", "pose": "joints.json"}
 STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
 
 
@@ -33,7 +31,7 @@ def make_plan(shot: Shot, preset: Preset, *, allow_partial: bool = False) -> Pla
     read.
     """
     family, model_folder = _model(preset)
-    controls = _controls(shot, preset, family)
+    controls = plan_controls(shot, preset, family, model_folder)
     _check_motion(shot, preset)
     loras = _loras(preset, family)
     check_prompts(preset)
@@ -78,8 +76,8 @@ def check_preset(preset: Preset) -> tuple[str, ...]:
 
     Returns notes as a plan has them. Raises PresetError or ModelError as `make_plan` does.
     """
-    family, _ = _model(preset)
-    _check_kinds(preset, family)
+    family, model_folder = _model(preset)
+    check_controls(preset, family, model_folder)
     _check_steps(preset)
     check_prompts(preset)
     embeddings = plan_embeddings(preset, family)
@@ -95,28 +93,6 @@ def _model(preset: Preset) -> tuple[Family, Path]:
         return find_model(folder if preset.model not in FAMILIES and folder.is_dir() else preset.model)
     except (ModelError, RuntimeError) as error:  # RuntimeError: ~name of nobody here
         raise PresetError(f"{preset.where('model')}: {error}") from None
-
-
-def _controls(shot: Shot, preset: Preset, family: Family) -> tuple[PlannedControl, ...]:
-    _check_kinds(preset, family)
-    planned = []
-    for index, control in enumerate(preset.control):
-        where = preset.where("control", index, "kind")
-        pass_name = CONTROL_PASS[control.kind]
-        if pass_name not in shot.passes:
-            raise ShotError(
-                f"{shot.root}: has no {pass_name}, which {control.kind} control needs ({where}), "
-                f"and no estimator is at hand; add {CONTROL_PLACE[control.kind]} or take that [[control]] out"
-            )
-        planned.append(PlannedControl(control.kind, pass_name))
-    return tuple(planned)
-
-
-def _check_kinds(preset: Preset, family: Family) -> None:
-    for index, control in enumerate(preset.control):
-        if control.kind not in family.control_kinds:
-            where, known = preset.where("control", index, "kind"), ", ".join(family.control_kinds)
-            raise PresetError(f"{where}: found '{control.kind}'; model '{family.name}' has controls: {known}")
 
 
 def _check_motion(shot: Shot, preset: Preset) -> None:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.preset import Look
 
 # Any of these tells which surface points were hidden in the frame before; `visible` is exact.
 VISIBILITY_PASSES = frozenset({"visible", "ids", "depth"})
+# What a control is drawn from as well, where the shot has it.
+ALSO_DRAWN_FROM: Mapping[str, tuple[str, ...]] = MappingProxyType({"softedge": ("depth", "normal", "ids")})
 
 
 @dataclass(frozen=True)
 class PlannedControl:
-    """One ControlNet and the pass that it is drawn from; how much it steers is in each frame's look."""
+    """One ControlNet and the pass that it is drawn from; how much it steers is in each frame's look.
+
+    `path`: its file or folder, absolute, or a hub id; None for the model's own. `thresholds`: canny's low and
+    high.
+    """
 
     kind: str
     pass_name: str
+    path: str | None = None
+    thresholds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pipeline.preset.new import write_new
 from pipeline.preset.read import DEFAULT_PRESET, PICTURES_PRESET, load_preset
 from pipeline.preset.schema import Beat, Preset
 from pipeline.preset.show import as_toml, json_schema
-from pipeline.preset.tables import Control, Embedding, Lora, Output, Temporal, Views
+from pipeline.preset.tables import Control, Embedding, Lora, Output, Steering, Temporal, Views
 from pipeline.preset.views import face_angle, name_views
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Mix",
     "Output",
     "Preset",
+    "Steering",
     "Temporal",
     "Views",
     "as_toml",

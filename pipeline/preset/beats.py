@@ -14,7 +14,7 @@ from pipeline.preset.origin import Location
 from pipeline.preset.prompt import fill, names_in
 from pipeline.preset.ranges import beat_weights
 from pipeline.preset.schema import Beat, Preset
-from pipeline.preset.tables import Control, Variables
+from pipeline.preset.tables import Steering, Variables
 
 VIEW = "view"  # the variable that the joints fill where nobody else does
 
@@ -36,7 +36,7 @@ class Look:
     guidance: float
     scheduler: str
     seed: int
-    controls: tuple[Control, ...]
+    controls: tuple[Steering, ...]
     loras: tuple[tuple[float, float], ...]
     blend_weight: float
     blend_until: float
@@ -189,7 +189,7 @@ def _mix(texts: Iterable[tuple[str, float]]) -> Mix:
     return tuple(shares.items()) if len(shares) > 1 else tuple((text, 1.0) for text in shares)
 
 
-def _controls(preset: Preset, active: _Active, number: _Number) -> tuple[Control, ...]:
+def _controls(preset: Preset, active: _Active, number: _Number) -> tuple[Steering, ...]:
     kinds = [control.kind for control in preset.control]
     for index, _ in active:
         _check_known(preset, index, "control", preset.beat[index].control, kinds)
@@ -206,7 +206,7 @@ def _controls(preset: Preset, active: _Active, number: _Number) -> tuple[Control
                 f"{preset.where('beat', index, 'control', control.kind)}: start {start:g} must be smaller "
                 f"than end {end:g}"
             )
-        controls.append(Control(kind=control.kind, weight=weight, start=start, end=end))
+        controls.append(Steering(kind=control.kind, weight=weight, start=start, end=end))
     return tuple(controls)
 
 

@@ -42,8 +42,8 @@ def find_preset(name_or_path: str | Path) -> Path:
 def read_chain(path: Path) -> tuple[dict[str, Any], Origins, tuple[Path, ...]]:
     """The merged table of a file and of all it extends, where each key came from, and the files, base first.
 
-    Paths of LoRAs and embeddings come back absolute, each from its own file's folder. Raises PresetError for
-    a file that cannot be read and for a chain that comes back to itself.
+    Paths of LoRAs, embeddings and ControlNets come back absolute, each from its own file's folder. Raises
+    PresetError for a file that cannot be read and for a chain that comes back to itself.
     """
     files = [path]
     tables = [_parse(path)]
@@ -161,12 +161,14 @@ def _merge(
 
 
 def _anchor(table: dict[str, Any], folder: Path) -> None:
-    """Paths of LoRAs and embeddings, relative to the file, made absolute in place."""
-    for key in ("lora", "embedding"):
+    """Paths of LoRAs, embeddings and ControlNets, relative to the file, made absolute in place."""
+    for key in ("lora", "embedding", "control"):
         items = table.get(key)
         for item in items if isinstance(items, list) else ():
             path = item.get("path") if isinstance(item, dict) else None
-            if isinstance(path, str) and path and not path.startswith("~"):
+            if not isinstance(path, str) or not path or path.startswith("~"):
+                continue
+            if key != "control" or (folder / path).exists():  # what does not exist may be a hub id
                 item["path"] = str(folder / path)
 
 

@@ -23,9 +23,9 @@ PICTURES_PRESET = "mini_video"  # for a shot without the renderer's passes
 def load_preset(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> Preset:
     """Read and check one preset; `overrides` are "key=value" or "section.key=value" as given to `--set`.
 
-    What it extends is merged in. Paths of LoRAs and embeddings come back absolute (relative ones count from
-    the folder of the file that names them). Prompt templates and beats are tried once, so that an unknown
-    variable fails here. Raises PresetError, one line.
+    What it extends is merged in. Paths of LoRAs, embeddings and ControlNets come back absolute (relative
+    ones count from the folder of the file that names them). Prompt templates and beats are tried once, so
+    that an unknown variable fails here. Raises PresetError, one line.
     """
     path = find_preset(name_or_path)
     data, origins, files = read_chain(path)

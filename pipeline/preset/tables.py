@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
 Fraction01 = Annotated[float, Field(ge=0.0, le=1.0)]
 Weight = Annotated[float, Field(ge=-4.0, le=4.0)]
 ControlWeight = Annotated[float, Field(ge=0.0, le=4.0)]
+CannyThreshold = Annotated[float, Field(ge=0.0, le=10_000.0)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Guidance = Annotated[float, Field(ge=1.0, le=50.0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -37,6 +38,9 @@ def _beside_the_file(value: Any, info: ValidationInfo) -> Any:
         raise ValueError(f"found {value!r}; {error}") from None
 
 
+# Names that end so are files, never hub ids.
+WEIGHTS_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
 BesidePath = Annotated[Path, BeforeValidator(_beside_the_file)]
 
 
@@ -48,18 +52,59 @@ class Strict(BaseModel):
     )
 
 
-class Control(Strict):
-    """One ControlNet, on in [start, end] of the executed steps."""
+def _controlnet_beside_the_file(value: Any, info: ValidationInfo) -> Any:
+    """An existing path as an absolute one; "org/name" of nothing on disk stays: it is a hub id."""
+    path = _beside_the_file(value, info)
+    if not isinstance(path, Path):
+        return value
+    if path.exists():
+        return str(path)
+    parts = value.split("/")
+    if len(parts) == 2 and all(part.strip(".~") for part in parts) and not value.endswith(WEIGHTS_SUFFIXES):
+        return value
+    raise ValueError(f"found no {path}; expected a .safetensors file, a folder or a hub id org/name")
 
-    kind: str = Field(description='What it is drawn from, as the model names it: "depth" or "pose".')
+
+ControlNetPath = Annotated[str, BeforeValidator(_controlnet_beside_the_file)]
+
+
+class Steering(Strict):
+    """How much one ControlNet steers a frame, on in [start, end] of the executed steps."""
+
+    kind: str = Field(
+        description='What it is drawn from: "depth", "pose", "normal", "canny" or "softedge"; the built-in '
+        "miniature has depth and pose."
+    )
     weight: ControlWeight = Field(default=1.0, description="How much it steers; 0 is off.")
     start: Fraction01 = Field(default=0.0, description="On from this share of the executed steps ...")
     end: Fraction01 = Field(default=1.0, description="... to this one.")
 
     @model_validator(mode="after")
-    def _some_steps(self) -> Control:
+    def _some_steps(self) -> Self:
         if self.start >= self.end:
             raise ValueError(f"start {self.start} must be smaller than end {self.end}")
+        return self
+
+
+class Control(Steering):
+    """One ControlNet: what it is drawn from, its file, how much it steers."""
+
+    path: ControlNetPath | None = Field(
+        default=None,
+        description="A .safetensors file or a diffusers folder, relative to the preset file's folder, or a "
+        "hub id; absent: the model's own.",
+    )
+    low: CannyThreshold | None = Field(
+        default=None, description='For "canny": an edge goes on above this gradient (absent: 100) ...'
+    )
+    high: CannyThreshold | None = Field(
+        default=None, description="... and starts above this one (absent: 200)."
+    )
+
+    @model_validator(mode="after")
+    def _thresholds(self) -> Self:
+        if self.kind != "canny" and (self.low is not None or self.high is not None):
+            raise ValueError(f"low and high are canny's; a control of kind '{self.kind}' has none")
         return self
 
 

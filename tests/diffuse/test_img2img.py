@@ -16,7 +16,8 @@ from diffusers import (
 from small_clip import small_sd15, small_sdxl
 
 from pipeline.diffuse import SCHEDULER_NAMES, ControlUse, Img2ImgSettings, KnownPixels, img2img
-from pipeline.diffuse.denoise import _embeddings, denoise
+from pipeline.diffuse.condition import condition
+from pipeline.diffuse.denoise import denoise
 from pipeline.diffuse.schedulers import build_scheduler
 from pipeline.errors import ModelError
 from pipeline.models import Model, decode_latents, encode_images, encode_prompts, load_model
@@ -100,7 +101,7 @@ def test_latents_are_those_of_diffusers_own_pipeline(
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_prompts_are_mixed_by_their_embeddings(model: Model) -> None:
+def test_prompts_are_mixed_by_theircondition(model: Model) -> None:
     """At the ends a mix is its one text; in the middle it is neither."""
     one, other = SETTINGS.prompt, "a woman walks, front view"
     alone = run(model)
@@ -116,7 +117,7 @@ def test_texts_of_different_lengths_are_mixed(random_model: Path) -> None:
     """The shorter ones are filled up with empty chunks; what SDXL adds is mixed too."""
     short, long = "a red cat", ", ".join(["a dog in a room"] * 20)
     for model, pools in ((small_sd15(random_model), False), (small_sdxl(random_model), True)):
-        mixed = _embeddings(model, ["", ((short, 0.25), (long, 0.75)), long], 1)
+        mixed = condition(model, ["", ((short, 0.25), (long, 0.75)), long], 1)
         alone = encode_prompts(model, ["", short, long])
         assert mixed.tokens.shape == alone.tokens.shape == (3, 2 * 77, alone.tokens.shape[-1])
         for ours, parts in ((mixed.tokens, alone.tokens), (mixed.pooled, alone.pooled)):
