@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps
+from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps, step_arguments
 from pipeline.diffuse.settings import ControlUse, Img2ImgSettings, KnownPixels, Prompt
 from pipeline.errors import ModelError
 from pipeline.image import to_tensor
@@ -53,14 +53,16 @@ def denoise(
 ) -> torch.Tensor:
     """`img2img` up to the decoder: latents float32 [B, C, h, w]."""
     _check_shapes(frames, seeds, known)
-    scheduler = build_scheduler(settings.scheduler, model.scheduler_config)
+    scheduler = build_scheduler(settings.scheduler, model.scheduler_config, spacing=settings.spacing)
     clean = encode_images(model, frames)  # [B, C, h, w]
     timesteps = executed_timesteps(
         scheduler, steps=settings.steps, executed=settings.executed_steps, device=model.device
     )
     if len(timesteps) == 0:
         return clean
-    noise = _noise(clean, seeds)  # [B, C, h, w]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noise = _noise(clean, generators)  # [B, C, h, w]
+    further = step_arguments(settings.scheduler, generators)
     guide = _Guide.prepare(model, controls, settings, batch=len(frames))
     latents: torch.Tensor
     if settings.strength == 1.0:
@@ -73,7 +75,7 @@ def denoise(
             latents = anchor.pull(scheduler, latents, t)
         noisy = scheduler.scale_model_input(latents, t)
         prediction = guide.predict(noisy, t, i, len(timesteps))
-        latents = scheduler.step(prediction, t, latents, return_dict=False)[0]
+        latents = scheduler.step(prediction, t, latents, return_dict=False, **further)[0]
     return latents
 
 
@@ -89,9 +91,9 @@ def _check_shapes(frames: npt.NDArray[np.uint8], seeds: Sequence[int], known: Kn
         )
 
 
-def _noise(like: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
-    """Unit noise [B, C, h, w]: one CPU generator per frame."""
-    rows = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+def _noise(like: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Unit noise [B, C, h, w]: one CPU generator per frame, which goes on to draw the steps' noise."""
+    rows = [torch.randn(like.shape[1:], generator=generator) for generator in generators]
     return torch.stack(rows).to(like.device)
 
 
