@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PresetError, ShotError, UserError
-from pipeline.preset import DEFAULT_PRESET, PICTURES_PRESET, load_preset
+from pipeline.preset import DEFAULT_PRESET, PICTURES_PRESET, Preset, load_preset
 from pipeline.render import OnFrame, RenderResult, render_shot
 from pipeline.shot import VIDEO_SUFFIXES, Shot, open_shot
 
@@ -91,12 +91,22 @@ def check_presets(jobs: Sequence[Job], *, preset: str | Path | None, overrides: 
 
 
 def run_batch(
-    jobs: Sequence[Job], out: Path, *, overrides: Sequence[str] = (), on_frame: OnFrame | None = None
+    jobs: Sequence[Job],
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    offline: bool = False,
+    on_frame: OnFrame | None = None,
 ) -> Iterator[JobOutcome]:
     """Render the jobs one after another and yield each outcome as it comes."""
     taken: dict[str, Path] = {}
+
+    def render(job: Job) -> RenderResult:
+        shot, preset = _opened(job, overrides, taken)
+        return render_shot(shot, preset, out, offline=offline, on_frame=on_frame)
+
     for job in jobs:
-        yield _run(job, lambda job=job: _render(job, out, overrides, taken, on_frame))  # type: ignore[misc]
+        yield _run(job, lambda job=job: render(job))  # type: ignore[misc]
 
 
 def _run(job: Job, work: Callable[[], RenderResult]) -> JobOutcome:
@@ -109,12 +119,9 @@ def _run(job: Job, work: Callable[[], RenderResult]) -> JobOutcome:
         return JobOutcome(job, None, f"{job.shot}: internal error: {error!r}; see the traceback above")
 
 
-def _render(
-    job: Job, out: Path, overrides: Sequence[str], taken: dict[str, Path], on_frame: OnFrame | None
-) -> RenderResult:
+def _opened(job: Job, overrides: Sequence[str], taken: dict[str, Path]) -> tuple[Shot, Preset]:
     shot = open_shot(job.shot)
     first = taken.setdefault(shot.name, job.shot)
     if first != job.shot:
         raise ShotError(f"{job.shot}: has the same name '{shot.name}' as {first}; rename one of them")
-    preset = load_preset(job.preset or default_preset(shot), overrides=overrides)
-    return render_shot(shot, preset, out, on_frame=on_frame)
+    return shot, load_preset(job.preset or default_preset(shot), overrides=overrides)

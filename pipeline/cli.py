@@ -32,8 +32,6 @@ def lookdev(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr
     )
-    # Weights are local files; the libraries must never look for them elsewhere.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Threads that spin while they wait starve all else on a busy machine; torch reads this when loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -73,7 +71,8 @@ def dataset(arguments: Sequence[str]) -> None:
 )
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a preset's key.")
-def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) -> None:
+@click.option("--offline", is_flag=True, help="Fetch nothing from the Hugging Face hub.")
+def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], offline: bool) -> None:
     """Restyle one SHOT.
 
     SHOT is a folder of passes, a folder of images, or a video. Run the same command again to resume.
@@ -89,7 +88,7 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) 
     opened = open_shot(shot)
     chosen = load_preset(preset or preset_for(shot) or default_preset(opened), overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        result = render_shot(opened, chosen, out, on_frame=advance)
+        result = render_shot(opened, chosen, out, offline=offline, on_frame=advance)
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
     if result.skipped:
@@ -106,7 +105,8 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str]) 
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key in every preset."
 )
-def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str]) -> None:
+@click.option("--offline", is_flag=True, help="Fetch nothing from the Hugging Face hub.")
+def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str], offline: bool) -> None:
     """Restyle every shot in FOLDER.
 
     Shots are its sub-folders and videos. What is done is skipped; a shot that fails stops no other.
@@ -119,7 +119,7 @@ def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str])
     jobs = find_jobs(folder, preset=preset, skip=out if out.is_dir() else None)
     check_presets(jobs, preset=preset, overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        outcomes = list(run_batch(jobs, out, overrides=overrides, on_frame=advance))
+        outcomes = list(run_batch(jobs, out, overrides=overrides, offline=offline, on_frame=advance))
     Console().print(batch_table(outcomes))
     failed = sum(outcome.result is None for outcome in outcomes)
     if failed:

@@ -69,14 +69,21 @@ class _Loaded:
 
 
 def render_shot(
-    shot: Shot, preset: Preset, out: Path, *, device: str | None = None, on_frame: OnFrame | None = None
+    shot: Shot,
+    preset: Preset,
+    out: Path,
+    *,
+    device: str | None = None,
+    offline: bool = False,
+    on_frame: OnFrame | None = None,
 ) -> RenderResult:
     """Restyle one shot into `out/<shot>/`; go on where an earlier run of the same plan stopped.
 
-    `device` is torch's name of one; absent: the accelerator where there is one. Raises UserError, one
-    line, before any weights are loaded where the preset or the shot cannot work.
+    `device` is torch's name of one; absent: the accelerator where there is one. `offline` forbids
+    fetching what is not on this machine. Raises UserError, one line, before any weights are loaded where the
+    preset or the shot cannot work.
     """
-    plan = make_plan(shot, preset)
+    plan = make_plan(shot, preset, offline=offline)
     journal = Journal(out / plan.shot, plan)
     if journal.is_done():
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
@@ -196,6 +203,7 @@ def _settings(look: Look) -> diffuse.Img2ImgSettings:
         steps=look.steps,
         guidance=look.guidance,
         scheduler=look.scheduler,
+        spacing=look.spacing,
         controls=tuple(diffuse.ControlUse(c.kind, c.weight, c.start, c.end) for c in look.controls),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ from pipeline.files import file_digest
 from pipeline.models.families import FAMILIES, Family, check_lora_family, find_model
 from pipeline.plan.digest import runs, with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
+from pipeline.plan.speed import speed_file
 from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedControl, PlannedLora
-from pipeline.preset import Look, Preset, resolve_looks, steady_looks
+from pipeline.preset import MERGED, Look, Preset, resolve_looks, speed_notes, steady_looks
 from pipeline.shot import Shot
 
 # The pass that each control is drawn from. No estimator stands in for a missing pass yet.
@@ -22,8 +24,8 @@ CONTROL_PLACE: Mapping[str, str] = {"depth": "depth/", "pose": "joints.json"}
 STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
 
 
-def make_plan(shot: Shot, preset: Preset) -> Plan:
-    """Resolve a preset for one shot.
+def make_plan(shot: Shot, preset: Preset, *, offline: bool = False) -> Plan:
+    """Resolve a preset for one shot; `offline` forbids fetching what is not on this machine.
 
     Raises PresetError (a value that this model or shot cannot take), ShotError (a pass that is asked for
     and not there) or ModelError (the model or a LoRA file), each one line, before any weights are read.
@@ -35,6 +37,9 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
     width, height, notes = _size(shot, preset, family)
     looks = resolve_looks(preset, shot.frame_numbers, shot.fps, name_shot_views(shot, preset))
     _check_steps(preset)
+    speed = _speed_loras(preset, family, loras, offline=offline)
+    notes = (*notes, *suspicions(preset, loras, looks, shot.frame_numbers), *speed_notes(preset))
+    looks = _with_loras(looks, speed)
     draft = Plan(
         shot=shot.name,
         num_frames=shot.num_frames,
@@ -48,28 +53,30 @@ def make_plan(shot: Shot, preset: Preset) -> Plan:
             look.seed + (t if preset.temporal.noise == "fresh" else 0) for t, look in enumerate(looks)
         ),
         controls=controls,
-        loras=loras,
+        loras=(*loras, *speed),
         windows=_windows(looks, 1 if preset.temporal.method == "blend" else preset.batch),
         method=preset.temporal.method,
         crf=preset.output.crf,
         scale=preset.output.scale,
-        notes=(*notes, *suspicions(preset, loras, looks, shot.frame_numbers)),
+        notes=notes,
         frames_digest="",
         digest="",
     )
     return with_digests(draft, shot, model_folder)
 
 
-def check_preset(preset: Preset) -> tuple[str, ...]:
+def check_preset(preset: Preset, *, offline: bool = False) -> tuple[str, ...]:
     """What can be checked without a shot: the model, the kinds of control, the LoRA files, the numbers.
 
-    Returns notes as a plan has them. Raises PresetError or ModelError as `make_plan` does.
+    `offline` forbids fetching what is not on this machine. Returns notes as a plan has them. Raises
+    PresetError or ModelError as `make_plan` does.
     """
     family, _ = _model(preset)
     _check_kinds(preset, family)
     _check_steps(preset)
-    looks = steady_looks(preset)
-    return suspicions(preset, _loras(preset, family), looks, ())
+    loras = _loras(preset, family)
+    _speed_loras(preset, family, loras, offline=offline)
+    return (*suspicions(preset, loras, steady_looks(preset), ()), *speed_notes(preset))
 
 
 def _model(preset: Preset) -> tuple[Family, Path]:
@@ -124,11 +131,40 @@ def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
             raise PresetError(
                 f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
             )
-        metadata = _lora_metadata(lora.path)
-        check_lora_family(metadata, family, where=f"{where}: {lora.path}")
-        trigger = str(metadata.get("modelspec.trigger_phrase", ""))
-        planned.append(PlannedLora(lora.path, file_digest(lora.path), trigger))
+        planned.append(_planned_lora(lora.path, family, where))
     return tuple(planned)
+
+
+def _planned_lora(path: Path, family: Family, where: str) -> PlannedLora:
+    metadata = _lora_metadata(path)
+    check_lora_family(metadata, family, where=f"{where}: {path}")
+    return PlannedLora(path, file_digest(path), str(metadata.get("modelspec.trigger_phrase", "")))
+
+
+def _speed_loras(
+    preset: Preset, family: Family, loras: Sequence[PlannedLora], *, offline: bool
+) -> tuple[PlannedLora, ...]:
+    """The LoRA of the preset's speed, if it needs one; with [[lora]] it must not come twice."""
+    found = speed_file(preset, family, offline=offline)
+    if found is None:
+        return ()
+    planned = _planned_lora(found[0], family, found[1])
+    for index, lora in enumerate(loras):
+        if lora.sha256 == planned.sha256:
+            raise PresetError(
+                f"{preset.where('lora', index, 'path')}: is the LoRA of speed '{preset.speed}', which adds "
+                f'it by itself; take it out here, or set speed_lora = "{MERGED}"'
+            )
+    return (planned,)
+
+
+def _with_loras(looks: Sequence[Look], speed: Sequence[PlannedLora]) -> tuple[Look, ...]:
+    """The looks with the speed's LoRA behind their own, whole on the UNet; equal looks stay one object."""
+    made: dict[int, Look] = {}
+    for look in looks:
+        if id(look) not in made:
+            made[id(look)] = dataclasses.replace(look, loras=(*look.loras, *((1.0, 0.0) for _ in speed)))
+    return tuple(made[id(look)] for look in looks)
 
 
 def _lora_metadata(path: Path) -> dict[str, str]:
@@ -172,8 +208,13 @@ def _size(shot: Shot, preset: Preset, family: Family) -> tuple[int, int, tuple[s
 
 
 def _check_steps(preset: Preset) -> None:
-    """A strength that is held for a while must be worth a step; on its way up from 0 it need not."""
+    """A strength that is held for a while must be worth a step (on its way up from 0 not); legal spacing."""
     for number, look in enumerate(steady_looks(preset)):
+        if (look.scheduler, look.spacing) == ("ddim", "linspace"):
+            raise PresetError(
+                f"{preset.where('spacing')}: found 'linspace', through which scheduler 'ddim' cannot step; "
+                "take 'trailing' or 'leading'"
+            )
         if look.executed_steps == 0 and look.strength > 0:
             in_beat = number > 0 and {"strength", "steps"} & preset.beat[number - 1].model_fields_set
             where = preset.where("beat", number - 1, "strength") if in_beat else preset.where("strength")

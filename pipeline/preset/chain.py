@@ -163,10 +163,13 @@ def _merge(
 def _anchor(table: dict[str, Any], folder: Path) -> None:
     """LoRA paths relative to the file, made absolute in place."""
     loras = table.get("lora")
-    for lora in loras if isinstance(loras, list) else ():
-        path = lora.get("path") if isinstance(lora, dict) else None
+    places = [(lora, "path") for lora in (loras if isinstance(loras, list) else ()) if isinstance(lora, dict)]
+    if table.get("speed_lora") != "merged":
+        places.append((table, "speed_lora"))
+    for place, key in places:
+        path = place.get(key)
         if isinstance(path, str) and path and not path.startswith("~"):
-            lora["path"] = str(folder / path)
+            place[key] = str(folder / path)
 
 
 def _step_into(place: Any, key: int | str, text: str) -> Any:

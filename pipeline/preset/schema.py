@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 
 from pipeline.preset.origin import Origin, Origins
+from pipeline.preset.sampling import Scheduler, Spacing, SpeedName
 from pipeline.preset.tables import (
     Control,
     ControlWeight,
@@ -20,9 +21,9 @@ from pipeline.preset.tables import (
     Guidance,
     Lora,
     Output,
-    Scheduler,
     Seed,
     Side,
+    SpeedLora,
     Steps,
     Strict,
     Temporal,
@@ -123,7 +124,23 @@ class Preset(Strict):
     guidance: Guidance = Field(
         default=2.0, description="How much the prompt is followed; 1 is no guidance, at half the time."
     )
-    scheduler: Scheduler = Field(default="ddim", description="The sampler.")
+    scheduler: Scheduler = Field(
+        default="ddim", description="The sampler, by its own name or as web UIs write it."
+    )
+    spacing: Spacing | None = Field(
+        default=None,
+        description="How the schedule's timesteps are spread; absent: as the model's own scheduler says.",
+    )
+    speed: SpeedName = Field(
+        default="quality",
+        description='Few-step sampling: "lcm", "hyper" and "turbo" set the scheduler, its spacing, guidance '
+        'and steps where no key does, and add the LoRA that it needs; "quality" changes nothing.',
+    )
+    speed_lora: SpeedLora | None = Field(
+        default=None,
+        description="The speed's LoRA: a file relative to the preset file's folder, or \"merged\" where the "
+        "checkpoint has it in; absent: from the Hugging Face hub.",
+    )
     seed: Seed = Field(default=1, description="Of the starting noise.")
     size: tuple[Side, Side] | None = Field(
         default=None,
