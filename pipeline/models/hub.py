@@ -6,6 +6,7 @@ import fnmatch
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from pipeline.errors import ModelError
 
@@ -119,7 +120,9 @@ def _fetched(what: str, repo: str, patterns: Sequence[str]) -> Path:
         RepositoryNotFoundError,
     )
 
-    transport = HfHubHTTPError.__bases__  # the errors of the http package, whose name changes with the hub's
+    # With the errors of the http package below, whose name changes with huggingface_hub's version.
+    transport = cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__)
+    broken: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *transport)
     try:
         return Path(snapshot_download(repo, allow_patterns=list(patterns)))
     except LocalEntryNotFoundError as error:
@@ -134,7 +137,7 @@ def _fetched(what: str, repo: str, patterns: Sequence[str]) -> Path:
             f"{what}: the hub has no such repository, or it is private; mend its name or log in "
             "(hf auth login)"
         ) from None
-    except (OSError, ValueError, RuntimeError, *transport) as error:
+    except broken as error:
         raise ModelError(f"{what}: cannot be fetched ({_line(error)}); try again") from None
 
 
