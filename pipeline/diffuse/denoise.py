@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
+from pipeline.diffuse.anchor import Anchor
 from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps, step_arguments
 from pipeline.diffuse.settings import ControlUse, Img2ImgSettings, KnownPixels, Prompt
 from pipeline.errors import ModelError
@@ -69,10 +69,11 @@ def denoise(
         latents = noise * scheduler.init_noise_sigma
     else:
         latents = _add_noise(scheduler, clean, noise, timesteps[0])
-    anchor = None if known is None else _Anchor.prepare(model, known, scheduler, latents, timesteps[0])
+    anchor = None if known is None else Anchor.prepare(model, known, scheduler, latents, further)
     for i, t in enumerate(timesteps):
         if anchor is not None and i / len(timesteps) < anchor.until:
-            latents = anchor.pull(scheduler, latents, t)
+            latents = anchor.pull(scheduler, latents)
+            anchor.advance(t)
         noisy = scheduler.scale_model_input(latents, t)
         prediction = guide.predict(noisy, t, i, len(timesteps))
         latents = scheduler.step(prediction, t, latents, return_dict=False, **further)[0]
@@ -199,36 +200,3 @@ def _control_image(
     if len(controls[kind]) != batch:
         raise ValueError(f"img2img: {len(controls[kind])} '{kind}' control images for {batch} frames")
     return to_tensor(controls[kind], device=model.device).add(1.0).div(2.0).to(model.dtype)
-
-
-@dataclass(frozen=True)
-class _Anchor:
-    """Known pixels as latents on the way from where denoising starts to them.
-
-    That way is the one a deterministic sampler takes when the model predicts the known pixels at every step:
-    the noise that turns them into the starting latents stays the same and only shrinks. Plain noise instead
-    would show the model a frame that starts afresh from the known pixels, to be styled once more.
-    """
-
-    clean: torch.Tensor  # [B, C, h, w]
-    mask: torch.Tensor  # [B, 1, h, w]
-    noise: torch.Tensor  # [B, C, h, w] what leads from `clean` to the start
-    until: float
-
-    @classmethod
-    def prepare(
-        cls, model: Model, known: KnownPixels, scheduler: Any, start: torch.Tensor, first: torch.Tensor
-    ) -> _Anchor:
-        """`start` [B, C, h, w]: the latents at timestep `first`."""
-        mask = torch.from_numpy(np.ascontiguousarray(known.mask, np.float32)).to(start.device)[:, None]
-        small = F.interpolate(mask, size=start.shape[-2:], mode="area")  # [B, 1, h, w]
-        clean = encode_images(model, known.pixels)
-        nothing = torch.zeros_like(clean)
-        signal = _add_noise(scheduler, clean, nothing, first)
-        sigma = _add_noise(scheduler, nothing, torch.ones_like(clean), first)
-        return cls(clean=clean, mask=small, noise=(start - signal) / sigma, until=known.until)
-
-    def pull(self, scheduler: Any, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Latents at step t, under the mask those on the known pixels' way."""
-        target = _add_noise(scheduler, self.clean, self.noise, t)
-        return torch.lerp(latents, target, self.mask)

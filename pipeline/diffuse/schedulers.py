@@ -105,6 +105,15 @@ def step_arguments(name: str, generators: Sequence[torch.Generator]) -> dict[str
     return {**row.step, **({"generator": list(generators)} if row.stochastic else {})}
 
 
+def restart(scheduler: Any) -> None:
+    """Say that the latents were replaced between two steps.
+
+    UniPC's corrector would take the latents from before the last step and leave those that it is given out.
+    """
+    if getattr(scheduler, "last_sample", None) is not None:
+        scheduler.last_sample = None
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Some build a numpy array from a tensor in a way that numpy 2 deprecates for torch's __array__."""

@@ -213,23 +213,34 @@ def test_known_pixels_start_where_the_frame_starts(model: Model, name: str) -> N
     torch.testing.assert_close(run(model, settings, known=known), run(model, settings), rtol=1e-4, atol=1e-4)
 
 
-def test_a_model_that_agrees_with_the_known_pixels_never_feels_the_pull(model: Model) -> None:
-    known = KnownPixels(picture(5), np.ones((2, SIZE, SIZE), np.float32))
+@pytest.mark.parametrize("name", SCHEDULER_NAMES)
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_model_that_agrees_with_the_known_pixels_never_feels_the_pull(
+    model: Model, name: str, share: float
+) -> None:
+    """The noise is the sampler's own, also under half a mask: it stays as strong as it was."""
+    known = KnownPixels(picture(5), np.full((2, SIZE, SIZE), share, np.float32))
     target = encode_images(model, known.pixels)
     alphas = build_scheduler("ddim", model.scheduler_config).alphas_cumprod
+    seen: list[torch.Tensor] = []
 
     def velocity(module: object, args: tuple[Any, ...], output: object) -> tuple[torch.Tensor]:
-        a = alphas[args[1]]
+        a = alphas[args[1].long()]
+        seen.append(args[0])
         return (
             (a.sqrt() * args[0] - target) / (1.0 - a).sqrt(),
         )  # of the v-prediction whose end is `target`
 
-    settings = replace(SETTINGS, guidance=1.0)
+    settings = replace(SETTINGS, guidance=1.0, scheduler=name)
     hook = model.unet.register_forward_hook(velocity)
     free, pulled = run(model, settings), run(model, settings, known=known)
     hook.remove()
+    if "karras" not in name:  # its sigmas lie between timesteps, where this model is not quite right
+        for one, other in zip(seen[:3], seen[3:], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    tolerance = 8e-3 if name == "tcd" else 1e-3  # it keeps the noise of t = 0
     torch.testing.assert_close(pulled, free, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(pulled, target, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(pulled, target, rtol=tolerance, atol=tolerance)
 
 
 def test_known_nowhere_or_never_changes_nothing(model: Model) -> None:
@@ -239,14 +250,17 @@ def test_known_nowhere_or_never_changes_nothing(model: Model) -> None:
     assert torch.equal(run(model, known=never), run(model))
 
 
-def test_known_half_pulls_its_half_to_the_known_pixels(model: Model) -> None:
+@pytest.mark.parametrize("name", SCHEDULER_NAMES)
+def test_known_half_pulls_its_half_to_the_known_pixels(model: Model, name: str) -> None:
+    """While it is held, which is not to the end: a sampler that forgot it (UniPC's corrector) would show."""
+    settings = replace(SETTINGS, scheduler=name, steps=20)
     mask = np.zeros((2, SIZE, SIZE), np.float32)
     mask[:, :, : SIZE // 2] = 1.0
-    known = KnownPixels(picture(5), mask)
+    known = KnownPixels(picture(5), mask, until=0.75)
     target = encode_images(model, known.pixels)
-    free, pulled = run(model) - target, run(model, known=known) - target  # [B, C, h, w]
+    free, pulled = run(model, settings) - target, run(model, settings, known=known) - target  # [B, C, h, w]
     left = slice(0, SIZE // 8)  # latents are a quarter as wide; the left half of them
-    assert pulled[..., left].square().mean() < 0.5 * free[..., left].square().mean()
+    assert pulled[..., left].square().mean() < 0.3 * free[..., left].square().mean()
 
 
 def test_wrong_input_is_one_line(model: Model, random_model: Path) -> None:
