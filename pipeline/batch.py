@@ -95,20 +95,22 @@ def run_batch(
     out: Path,
     *,
     overrides: Sequence[str] = (),
+    offline: bool = False,
     allow_partial: bool = False,
     on_frame: OnFrame | None = None,
 ) -> Iterator[JobOutcome]:
     """Render the jobs one after another and yield each outcome as it comes.
 
-    `allow_partial` is for all of them, as `render_shot` has it.
+    `offline` and `allow_partial` are for all of them, as `render_shot` has them.
     """
     taken: dict[str, Path] = {}
 
-    def render(shot: Shot, preset: Preset) -> RenderResult:
-        return render_shot(shot, preset, out, allow_partial=allow_partial, on_frame=on_frame)
+    def render(job: Job) -> RenderResult:
+        shot, preset = _opened(job, overrides, taken)
+        return render_shot(shot, preset, out, offline=offline, allow_partial=allow_partial, on_frame=on_frame)
 
     for job in jobs:
-        yield _run(job, lambda job=job: _render(job, overrides, taken, render))  # type: ignore[misc]
+        yield _run(job, lambda job=job: render(job))  # type: ignore[misc]
 
 
 def _run(job: Job, work: Callable[[], RenderResult]) -> JobOutcome:
@@ -121,15 +123,9 @@ def _run(job: Job, work: Callable[[], RenderResult]) -> JobOutcome:
         return JobOutcome(job, None, f"{job.shot}: internal error: {error!r}; see the traceback above")
 
 
-def _render(
-    job: Job,
-    overrides: Sequence[str],
-    taken: dict[str, Path],
-    render: Callable[[Shot, Preset], RenderResult],
-) -> RenderResult:
+def _opened(job: Job, overrides: Sequence[str], taken: dict[str, Path]) -> tuple[Shot, Preset]:
     shot = open_shot(job.shot)
     first = taken.setdefault(shot.name, job.shot)
     if first != job.shot:
         raise ShotError(f"{job.shot}: has the same name '{shot.name}' as {first}; rename one of them")
-    preset = load_preset(job.preset or default_preset(shot), overrides=overrides)
-    return render(shot, preset)
+    return shot, load_preset(job.preset or default_preset(shot), overrides=overrides)

@@ -10,7 +10,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -21,10 +21,16 @@ from pipeline.cli_shot import shot
 from pipeline.errors import UserError
 
 FolderPath = click.Path(path_type=Path)
-ALLOW_PARTIAL = click.option(
-    "--allow-partial", is_flag=True, help="Leave out what of a LoRA the model has no place for."
-)
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def model_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What may be done to get a model's files together."""
+    offline = click.option("--offline", is_flag=True, help="Fetch nothing from the Hugging Face hub.")
+    partial = click.option(
+        "--allow-partial", is_flag=True, help="Leave out what of a LoRA the model has no place for."
+    )
+    return offline(partial(command))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,8 +41,6 @@ def lookdev(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr
     )
-    # Weights are local files; the libraries must never look for them elsewhere.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Threads that spin while they wait starve all else on a busy machine; torch reads this when loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -76,8 +80,10 @@ def dataset(arguments: Sequence[str]) -> None:
 )
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a preset's key.")
-@ALLOW_PARTIAL
-def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], allow_partial: bool) -> None:
+@model_options
+def render(
+    shot: Path, preset: str | None, out: Path, overrides: Sequence[str], offline: bool, allow_partial: bool
+) -> None:
     """Restyle one SHOT.
 
     SHOT is a folder of passes, a folder of images, or a video. Run the same command again to resume.
@@ -93,7 +99,9 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], 
     opened = open_shot(shot)
     chosen = load_preset(preset or preset_for(shot) or default_preset(opened), overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        result = render_shot(opened, chosen, out, allow_partial=allow_partial, on_frame=advance)
+        result = render_shot(
+            opened, chosen, out, offline=offline, allow_partial=allow_partial, on_frame=advance
+        )
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
     if result.skipped:
@@ -110,8 +118,10 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], 
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key in every preset."
 )
-@ALLOW_PARTIAL
-def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str], allow_partial: bool) -> None:
+@model_options
+def batch(
+    folder: Path, preset: str | None, out: Path, overrides: Sequence[str], offline: bool, allow_partial: bool
+) -> None:
     """Restyle every shot in FOLDER.
 
     Shots are its sub-folders and videos. What is done is skipped; a shot that fails stops no other.
@@ -124,7 +134,9 @@ def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str],
     jobs = find_jobs(folder, preset=preset, skip=out if out.is_dir() else None)
     check_presets(jobs, preset=preset, overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        run = run_batch(jobs, out, overrides=overrides, allow_partial=allow_partial, on_frame=advance)
+        run = run_batch(
+            jobs, out, overrides=overrides, offline=offline, allow_partial=allow_partial, on_frame=advance
+        )
         outcomes = list(run)
     Console().print(batch_table(outcomes))
     for result in (outcome.result for outcome in outcomes if outcome.result is not None):

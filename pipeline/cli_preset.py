@@ -24,8 +24,9 @@ def preset() -> None:
 @preset.command()
 @click.argument("presets", nargs=-1, required=True)
 @click.option("--shot", type=FolderPath, help="Check against this shot too: its passes, frames and views.")
+@click.option("--offline", is_flag=True, help="Fetch nothing from the Hugging Face hub.")
 @overrides_option
-def check(presets: Sequence[str], shot: Path | None, overrides: Sequence[str]) -> None:
+def check(presets: Sequence[str], shot: Path | None, overrides: Sequence[str], offline: bool) -> None:
     """Check PRESETS: every key, template and file they name.
 
     Each is a file or the name of one that ships. Exit code 2 when one of them cannot work.
@@ -39,7 +40,10 @@ def check(presets: Sequence[str], shot: Path | None, overrides: Sequence[str]) -
     for name in presets:
         try:
             loaded = load_preset(name, overrides=overrides)
-            notes = check_preset(loaded) if opened is None else make_plan(opened, loaded).notes
+            if opened is None:
+                notes = check_preset(loaded, offline=offline)
+            else:
+                notes = make_plan(opened, loaded, offline=offline).notes
         except UserError as error:
             click.secho(f"error: {error}", fg="red", err=True)
             failed = True

@@ -57,16 +57,20 @@ def to_tensor(frames: UInt8Array, *, device: str | torch.device = "cpu") -> torc
     return pixels.movedim(-1, -3).contiguous().float().div(127.5).sub(1.0)  # [..., 3, H, W]
 
 
+class NotFiniteError(ValueError):
+    """A picture holds nan or infinity."""
+
+
 def to_uint8(pixels: torch.Tensor) -> UInt8Array:
     """float RGB [..., 3, H, W] in [-1, 1] to uint8 RGB [..., H, W, 3]; clipped and rounded to nearest.
 
-    Exact inverse of `to_tensor`. Raises ValueError on nan, which would otherwise become a black pixel unseen.
+    Exact inverse of `to_tensor`. Raises NotFiniteError on nan, which would otherwise be a black pixel unseen.
     """
     import torch
 
     values = pixels.detach().to(torch.float32)
     if not bool(torch.isfinite(values).all()):
-        raise ValueError("pixels hold nan or inf; expected floats in [-1, 1]")
+        raise NotFiniteError("pixels hold nan or inf; expected floats in [-1, 1]")
     levels = values.add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     return cast(UInt8Array, levels.movedim(-3, -1).contiguous().cpu().numpy())
 

@@ -4,19 +4,24 @@
 disk one by one, so a render that was stopped goes on at the first frame that is not there, with the same
 bytes.
 
-`models` and `diffuse` go by their full names because they load torch at the first use of what is in them: to
-refuse a shot, or to find it done, takes a second then, not twenty.
+`styling` is imported when frames are to be made, because it loads torch: to refuse a shot, or to find it
+done, takes a second then, not twenty.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline import diffuse, models
-from pipeline.conform import DEFAULT_THRESHOLDS, controls_at, frames_at, geometry_at
+from pipeline import diffuse
+from pipeline.conform import frames_at, geometry_at
 from pipeline.image import UInt8Array
 from pipeline.journal import Journal, held
 from pipeline.output import (
@@ -29,9 +34,12 @@ from pipeline.output import (
     write_record,
 )
 from pipeline.plan import Plan, input_files, make_plan, plan_as_json
-from pipeline.preset import Look, Preset
+from pipeline.preset import Preset
 from pipeline.shot import Shot
 from pipeline.steady import carry, finish, visible_backward
+
+if TYPE_CHECKING:
+    from pipeline.styling import Inputs, Precision, Stylist
 
 OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
 
@@ -51,15 +59,16 @@ class RenderResult:
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """The model, and the LoRAs that it wears; a beat may change their weights from frame to frame."""
+class Machine:
+    """What a render computes on, and how; nothing of it is part of a plan.
 
-    model: models.Model
-    loras: models.LoraStack
+    `device` is torch's name of one, None: the accelerator where there is one. `precision` is "fp32", "fp16",
+    "bf16" or "auto" (fp16 on an accelerator, fp32 on a CPU). `compiled`: through torch.compile.
+    """
 
-    def wear(self, plan: Plan, index: int) -> None:
-        """Merge the LoRAs as the frame at `index` wants them; only what differs is computed."""
-        self.loras.wear(plan.looks[index].loras)
+    device: str | None = None
+    precision: Precision = "auto"
+    compiled: bool = False
 
 
 def render_shot(
@@ -67,31 +76,34 @@ def render_shot(
     preset: Preset,
     out: Path,
     *,
+    machine: Machine = Machine(),
+    offline: bool = False,
     allow_partial: bool = False,
-    device: str | None = None,
     on_frame: OnFrame | None = None,
 ) -> RenderResult:
     """Restyle one shot into `out/<shot>/`; go on where an earlier run of the same plan stopped.
 
-    `allow_partial` leaves out what of a LoRA has no place in the model, with a note; else it is refused
-    before the first frame. `device` is torch's name of one; absent: the accelerator where there is one.
-    Raises UserError, one line, before any weights are loaded where the preset or the shot cannot work.
+    `offline` forbids fetching what is not on this machine. `allow_partial` leaves out what of a LoRA has no
+    place in the model, with a note; else it is refused before the first frame. Raises UserError, one line,
+    before any weights are loaded where the preset or the shot cannot work.
     """
-    plan = make_plan(shot, preset, allow_partial=allow_partial)
+    plan = make_plan(shot, preset, offline=offline, allow_partial=allow_partial)
     journal = Journal(out / plan.shot, plan)
     if journal.is_done():
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
     needed = render_bytes(plan.num_frames, plan.height, plan.width, scale=plan.scale, crf=plan.crf)
     check_space(out, needed)
     with held(journal.folder):
-        num_rendered, seconds = _make_frames(shot, journal, device, on_frame or _silent)
+        num_rendered, seconds = _make_frames(shot, journal, machine, offline, on_frame or _silent)
         settings = VideoSettings(crf=plan.crf, scale=plan.scale)
         encode_video(journal.read_all(), journal.video, fps=plan.fps, audio=shot.audio, settings=settings)
         _write_record(shot, journal)
     return _result(journal, num_rendered=num_rendered, seconds=seconds, skipped=False)
 
 
-def _make_frames(shot: Shot, journal: Journal, device: str | None, on_frame: OnFrame) -> tuple[int, float]:
+def _make_frames(
+    shot: Shot, journal: Journal, machine: Machine, offline: bool, on_frame: OnFrame
+) -> tuple[int, float]:
     """Every frame that is not there yet; returns their number and seconds."""
     plan = journal.plan
     if journal.is_complete():
@@ -99,52 +111,74 @@ def _make_frames(shot: Shot, journal: Journal, device: str | None, on_frame: OnF
         return 0, 0.0
     on_frame(plan.shot, 0, plan.num_frames)
     started = time.perf_counter()
-    loaded = _load(plan, device)
+    styling = importlib.import_module("pipeline.styling")
+    stylist: Stylist = styling.load_stylist(plan, **dataclasses.asdict(machine), offline=offline)
     journal.begin()  # only now: what is there stays if the model cannot be loaded
-    journal.add_notes(loaded.loras.left_out)
     ready = time.perf_counter()
     try:
-        num_rendered = METHODS[plan.method](shot, loaded, journal, on_frame)
+        num_rendered = METHODS[plan.method](shot, stylist, journal, on_frame)
     finally:  # an interrupted run's frames stay, so its seconds count too
         seconds = time.perf_counter() - ready
         journal.add_seconds({"load": ready - started, "frames": seconds})
+        journal.add_notes(stylist.notes)
         journal.tidy()
     return num_rendered, seconds
 
 
-def _by_frame(shot: Shot, loaded: _Loaded, journal: Journal, on_frame: OnFrame) -> int:
-    """Each frame alone, in batches. A window with a frame missing is made again as a whole."""
-    plan, num_rendered = journal.plan, 0
-    for start, stop in plan.windows:
-        if not journal.has(start, stop):
-            journal.write(start, _style(shot, loaded, plan, start, stop))
-            num_rendered += stop - start
-        on_frame(plan.shot, stop, plan.num_frames)
-    return num_rendered
+def _by_frame(shot: Shot, stylist: Stylist, journal: Journal, on_frame: OnFrame) -> int:
+    """Each frame alone, in groups. A group with a frame missing is made again as a whole.
+
+    While a group is computed, the next is read and the one before it written.
+    """
+    plan = journal.plan
+    todo = [group for group in plan.groups(stylist.most) if not journal.has(*group)]
+    done = plan.num_frames - sum(stop - start for start, stop in todo)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = deque(reader.submit(_read, shot, plan, *group) for group in todo[:1])
+        written: deque[tuple[int, Future[None]]] = deque()
+
+        def settle() -> None:
+            nonlocal done
+            count, write = written.popleft()
+            write.result()
+            done += count
+            on_frame(plan.shot, done, plan.num_frames)
+
+        for number, (start, stop) in enumerate(todo):
+            inputs = ahead.popleft().result()
+            ahead.extend(reader.submit(_read, shot, plan, *group) for group in todo[number + 1 : number + 2])
+            styled = stylist.style(start, inputs)
+            if written:
+                settle()
+            written.append((stop - start, writer.submit(journal.write, start, styled)))
+        while written:
+            settle()
+    return sum(stop - start for start, stop in todo)
 
 
-def _by_blend(shot: Shot, loaded: _Loaded, journal: Journal, on_frame: OnFrame) -> int:
+def _by_blend(shot: Shot, stylist: Stylist, journal: Journal, on_frame: OnFrame) -> int:
     """Frame after frame, each leaning on the one before it, carried along the motion."""
     plan, num_rendered = journal.plan, 0
     for index in range(plan.num_frames):
         if not journal.has(index, index + 1):
-            journal.write(index, _blended(shot, loaded, journal, index)[None])
+            journal.write(index, _blended(shot, stylist, journal, index)[None])
             num_rendered += 1
         on_frame(plan.shot, index + 1, plan.num_frames)
     return num_rendered
 
 
-METHODS: dict[str, Callable[[Shot, _Loaded, Journal, OnFrame], int]] = {
+METHODS: dict[str, Callable[[Shot, Stylist, Journal, OnFrame], int]] = {
     "frame": _by_frame,
     "blend": _by_blend,
 }
 
 
-def _blended(shot: Shot, loaded: _Loaded, journal: Journal, index: int) -> UInt8Array:
+def _blended(shot: Shot, stylist: Stylist, journal: Journal, index: int) -> UInt8Array:
     """One frame [H, W, 3] from the render and the styled frame before it."""
     plan = journal.plan
+    inputs = _read(shot, plan, index, index + 1)
     if index == 0:
-        first: UInt8Array = _style(shot, loaded, plan, 0, 1)[0]
+        first: UInt8Array = stylist.style(0, inputs)[0]
         return first
     geometry = geometry_at(shot, index, width=plan.width, height=plan.height)
     visible = visible_backward(
@@ -165,63 +199,13 @@ def _blended(shot: Shot, loaded: _Loaded, journal: Journal, index: int) -> UInt8
     )
     look = plan.looks[index]
     known = diffuse.KnownPixels(carried.pixels[None], carried.mask[None], until=look.blend_until)
-    styled = _style(shot, loaded, plan, index, index + 1, known=known)[0]
+    styled = stylist.style(index, inputs, known=known)[0]
     return finish(styled, carried, weight=look.blend_weight)
 
 
-def _style(
-    shot: Shot,
-    loaded: _Loaded,
-    plan: Plan,
-    start: int,
-    stop: int,
-    *,
-    known: diffuse.KnownPixels | None = None,
-) -> UInt8Array:
-    """Frames start..stop, which share one look, through the diffusion, uint8 [T, H, W, 3]."""
-    size = {"width": plan.width, "height": plan.height}
-    frames = frames_at(shot, start, stop, **size)
-    kinds = [control.kind for control in plan.controls]
-    thresholds = next((c.thresholds for c in plan.controls if c.thresholds is not None), DEFAULT_THRESHOLDS)
-    controls = controls_at(shot, kinds, start=start, stop=stop, thresholds=thresholds, **size)
-    loaded.wear(plan, start)
-    settings = _settings(plan.looks[start], clip_skip=plan.clip_skip)
-    styled: UInt8Array = diffuse.img2img(
-        loaded.model, frames, controls, settings, plan.seeds[start:stop], known=known
-    )
-    return styled
-
-
-def _settings(look: Look, *, clip_skip: int) -> diffuse.Img2ImgSettings:
-    return diffuse.Img2ImgSettings(
-        prompt=look.prompt,
-        negative=look.negative,
-        strength=look.strength,
-        steps=look.steps,
-        guidance=look.guidance,
-        scheduler=look.scheduler,
-        controls=tuple(diffuse.ControlUse(c.kind, c.weight, c.start, c.end) for c in look.controls),
-        clip_skip=clip_skip,
-    )
-
-
-def _load(plan: Plan, device: str | None) -> _Loaded:
-    """The model with its embeddings and the first frame's LoRAs; every text of the shot is tried on it."""
-    import torch
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    controlnets = {control.kind: control.path for control in plan.controls}
-    model = models.load_model(plan.model, controls=controlnets, device=device)
-    models.load_embeddings(
-        model, [models.EmbeddingUse(e.path, e.name, e.allow_pickle) for e in plan.embeddings]
-    )
-    paths = [lora.path for lora in plan.loras]
-    loaded = _Loaded(model, models.LoraStack(model, paths, allow_partial=plan.allow_partial))
-    loaded.wear(plan, 0)
-    texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
-    with torch.inference_mode():
-        models.encode_prompts(model, list(texts), clip_skip=plan.clip_skip)  # a clip_skip too high fails here
-    return loaded
+def _read(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
+    inputs: Inputs = importlib.import_module("pipeline.styling").read_inputs(shot, plan, start, stop)
+    return inputs
 
 
 def _write_record(shot: Shot, journal: Journal) -> None:

@@ -103,11 +103,13 @@ def test_notes_are_shown(tmp_path: Path, random_model: Path, capsys: pytest.Capt
     shot = make_shot(tmp_path / "wall", num_frames=1)
     preset = make_preset(tmp_path / "p.toml", random_model)
     command = ["render", str(shot.root), "--preset", str(preset), "--out", str(tmp_path / "out")]
-    assert cli.main([*command, "--set", "size=[60, 64]"]) == 0
+    assert cli.main([*command, "--set", "size=[56, 64]"]) == 0
     said = capsys.readouterr()
-    assert "note: size 60x64 became 64x64" in said.err
+    assert "note: the shot's 64x64 is stretched by 12 % to 56x64" in said.err
     assert "wall.mp4: 1 frames, 1 rendered now" in said.out
-    assert cli.main([*command, "--set", "size=[60, 64]"]) == 0
+    assert cli.main([*command, "--set", "size=[60, 64]"]) == 2
+    assert "takes multiples of 8: 64x64 is the nearest" in capsys.readouterr().err
+    assert cli.main([*command, "--set", "size=[56, 64]"]) == 0
     assert "was done already" in capsys.readouterr().out
     assert (
         cli.main([*command, "--set", f"prompt={'word ' * 200}"]) == 2

@@ -20,7 +20,7 @@ from pipeline.image import read_image
 from pipeline.journal import held
 from pipeline.plan import make_plan
 from pipeline.preset import load_preset
-from pipeline.render import RenderResult, render_shot
+from pipeline.render import Machine, RenderResult, render_shot
 from pipeline.shot import Shot, open_shot, write_shot
 
 NUM_FRAMES = 5
@@ -63,7 +63,9 @@ def render(
             raise KeyboardInterrupt
 
     read = load_preset(preset, overrides=["temporal.noise=fresh", *overrides])
-    return render_shot(shot, read, out, allow_partial=allow_partial, device="cpu", on_frame=on_frame)
+    return render_shot(
+        shot, read, out, allow_partial=allow_partial, machine=Machine("cpu"), on_frame=on_frame
+    )
 
 
 def frame_files(out: Path) -> list[Path]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
+from pipeline.diffuse.anchor import Anchor
 from pipeline.diffuse.guide import Guide
-from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps
+from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps, step_arguments
 from pipeline.diffuse.settings import Img2ImgSettings, KnownPixels
 from pipeline.models import Model, decode_latents, encode_images
 
@@ -52,28 +51,31 @@ def denoise(
 ) -> torch.Tensor:
     """`img2img` up to the decoder: latents float32 [B, C, h, w]."""
     _check_shapes(frames, seeds, known)
-    scheduler = build_scheduler(settings.scheduler, model.scheduler_config)
+    scheduler = build_scheduler(settings.scheduler, model.scheduler_config, spacing=settings.spacing)
     clean = encode_images(model, frames)  # [B, C, h, w]
     timesteps = executed_timesteps(
         scheduler, steps=settings.steps, executed=settings.executed_steps, device=model.device
     )
     if len(timesteps) == 0:
         return clean
-    noise = _noise(clean, seeds)  # [B, C, h, w]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noise = _noise(clean, generators)  # [B, C, h, w]
+    further = step_arguments(settings.scheduler, generators)
     guide = Guide.prepare(model, controls, settings, frames.shape[:3])
     latents: torch.Tensor
     if settings.strength == 1.0:
         latents = noise * scheduler.init_noise_sigma
     else:
         latents = _add_noise(scheduler, clean, noise, timesteps[0])
-    anchor = None if known is None else _Anchor.prepare(model, known, scheduler, latents, timesteps[0])
+    anchor = None if known is None else Anchor.prepare(model, known, scheduler, latents, further)
     with guide.hints_given():
         for i, t in enumerate(timesteps):
             if anchor is not None and i / len(timesteps) < anchor.until:
-                latents = anchor.pull(scheduler, latents, t)
+                latents = anchor.pull(scheduler, latents)
+                anchor.advance(t)
             noisy = scheduler.scale_model_input(latents, t)
             prediction = guide.predict(noisy, t, i, len(timesteps))
-            latents = scheduler.step(prediction, t, latents, return_dict=False)[0]
+            latents = scheduler.step(prediction, t, latents, return_dict=False, **further)[0]
     return latents
 
 
@@ -89,45 +91,12 @@ def _check_shapes(frames: npt.NDArray[np.uint8], seeds: Sequence[int], known: Kn
         )
 
 
-def _noise(like: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
-    """Unit noise [B, C, h, w]: one CPU generator per frame."""
-    rows = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+def _noise(like: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """Unit noise [B, C, h, w]: one CPU generator per frame, which goes on to draw the steps' noise."""
+    rows = [torch.randn(like.shape[1:], generator=generator) for generator in generators]
     return torch.stack(rows).to(like.device)
 
 
 def _add_noise(scheduler: Any, clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     noisy: torch.Tensor = scheduler.add_noise(clean, noise, t.repeat(len(clean)))
     return noisy
-
-
-@dataclass(frozen=True)
-class _Anchor:
-    """Known pixels as latents on the way from where denoising starts to them.
-
-    That way is the one a deterministic sampler takes when the model predicts the known pixels at every step:
-    the noise that turns them into the starting latents stays the same and only shrinks. Plain noise instead
-    would show the model a frame that starts afresh from the known pixels, to be styled once more.
-    """
-
-    clean: torch.Tensor  # [B, C, h, w]
-    mask: torch.Tensor  # [B, 1, h, w]
-    noise: torch.Tensor  # [B, C, h, w] what leads from `clean` to the start
-    until: float
-
-    @classmethod
-    def prepare(
-        cls, model: Model, known: KnownPixels, scheduler: Any, start: torch.Tensor, first: torch.Tensor
-    ) -> _Anchor:
-        """`start` [B, C, h, w]: the latents at timestep `first`."""
-        mask = torch.from_numpy(np.ascontiguousarray(known.mask, np.float32)).to(start.device)[:, None]
-        small = F.interpolate(mask, size=start.shape[-2:], mode="area")  # [B, 1, h, w]
-        clean = encode_images(model, known.pixels)
-        nothing = torch.zeros_like(clean)
-        signal = _add_noise(scheduler, clean, nothing, first)
-        sigma = _add_noise(scheduler, nothing, torch.ones_like(clean), first)
-        return cls(clean=clean, mask=small, noise=(start - signal) / sigma, until=known.until)
-
-    def pull(self, scheduler: Any, latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Latents at step t, under the mask those on the known pixels' way."""
-        target = _add_noise(scheduler, self.clean, self.noise, t)
-        return torch.lerp(latents, target, self.mask)

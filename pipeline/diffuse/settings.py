@@ -10,7 +10,18 @@ import numpy.typing as npt
 # A prompt, or several whose embeddings are added with these weights, which add up to 1.
 Prompt = str | tuple[tuple[str, float], ...]
 
-SCHEDULER_NAMES = ("ddim", "euler", "dpmpp_2m")
+SCHEDULER_NAMES = (
+    "ddim",
+    "euler",
+    "euler_a",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "dpmpp_sde_karras",
+    "unipc",
+    "lcm",
+    "tcd",
+)
+SPACINGS = ("leading", "linspace", "trailing")
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,9 @@ class Img2ImgSettings:
     `strength` in [0, 1]: 0 returns the frame through the VAE, 1 starts from pure noise. `steps` is the length
     of the whole schedule, of which int(steps * strength) are executed. `guidance` >= 1 is the classifier-free
     scale (Ho and Salimans 2022); at 1 the negative prompt is not used and a step costs half. `scheduler` is
-    one of SCHEDULER_NAMES. A prompt of several texts is mixed between their embeddings. `clip_skip` >= 1: how
-    many layers before its end the text encoder is read, 1 being the usual place.
+    one of SCHEDULER_NAMES; `spacing`, one of SPACINGS, is how the schedule's timesteps are spread, None: as
+    the model's own scheduler says. A prompt of several texts is mixed between their embeddings. `clip_skip`
+    >= 1: how many layers before its end the text encoder is read, 1 being the usual place.
     """
 
     prompt: Prompt
@@ -57,6 +69,7 @@ class Img2ImgSettings:
     scheduler: str = "ddim"
     controls: tuple[ControlUse, ...] = ()
     clip_skip: int = 1
+    spacing: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.strength <= 1.0:
@@ -69,6 +82,8 @@ class Img2ImgSettings:
             raise ValueError(f"clip_skip is {self.clip_skip}; expected at least 1 (1 = the usual layer)")
         if self.scheduler not in SCHEDULER_NAMES:
             raise ValueError(f"scheduler is '{self.scheduler}'; expected one of {', '.join(SCHEDULER_NAMES)}")
+        if self.spacing is not None and self.spacing not in SPACINGS:
+            raise ValueError(f"spacing is '{self.spacing}'; expected one of {', '.join(SPACINGS)}")
 
     @property
     def executed_steps(self) -> int:

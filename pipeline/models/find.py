@@ -14,22 +14,17 @@ from pipeline.errors import ModelError
 from pipeline.models.detect import KIND_TITLES, family_of, family_title, kind_of
 from pipeline.models.families import FAMILIES, Family
 from pipeline.models.header import Header, read_header
-from pipeline.models.hub import hub_snapshot
+from pipeline.models.hub import hub_file, hub_snapshot
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WIDTHS = {1024: "SD 2.x", 1280: "the SDXL refiner"}
-# The whole model in float32 or as its maker saved it, without the copies in other formats beside it.
-HUB_PATTERNS = (
-    "model_index.json",
-    *(
-        f"{part}/{name}"
-        for part in ("unet", "vae", "text_encoder", "text_encoder_2", "controlnet_*")
-        for name in ("config.json", "model.safetensors", "diffusion_pytorch_model.safetensors")
-    ),
-    *(f"{part}/*.{end}" for part in ("tokenizer", "tokenizer_2") for end in ("json", "txt")),
-    "scheduler/*.json",
-)
+_HUB_NAMES = {  # the whole model in one precision, without the copies in other formats beside it
+    **dict.fromkeys(("unet", "vae"), ("config.json", "diffusion_pytorch_model.safetensors")),
+    **dict.fromkeys(("text_encoder", "text_encoder_2"), ("config.json", "model.safetensors")),
+    **dict.fromkeys(("tokenizer", "tokenizer_2"), ("*.json", "*.txt")),
+    "scheduler": ("*.json",),
+}
 
 
 def find_model(
@@ -51,7 +46,7 @@ def find_model(
     if path.is_dir():
         return _family_of_folder(path), path
     if _HUB_ID.fullmatch(str(name_or_path)):
-        folder = hub_snapshot(str(name_or_path), offline=offline, allow_patterns=HUB_PATTERNS)
+        folder = _from_hub(str(name_or_path), offline)
         return _family_of_folder(folder), folder
     built_in = [family.name for family in FAMILIES.values() if family.folder is not None]
     if row is not None:
@@ -64,14 +59,25 @@ def find_model(
     raise ModelError(f"model '{name_or_path}' is not there; known names: {', '.join(built_in)}; {hint}")
 
 
+def _from_hub(repo: str, offline: bool) -> Path:
+    """The folder of a diffusers pipeline on the hub: the parts that its index names."""
+    index = hub_file(repo, "model_index.json", offline=offline)
+    try:
+        parts = [part for part in json.loads(index.read_text(encoding="utf-8")) if part in _HUB_NAMES]
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{repo}: its model_index.json cannot be read ({type(error).__name__})") from None
+    patterns = [f"{part}/{name}" for part in parts for name in _HUB_NAMES[part]]
+    return hub_snapshot(repo, offline=offline, allow_patterns=["model_index.json", *patterns])
+
+
 def header_of(path: Path, *, allow_pickle: bool) -> Header:
     """What a file of weights holds. Raises ModelError; a pickle is opened only where that is allowed."""
     if path.suffix.lower() not in PICKLES:
         return read_header(path)
     if not allow_pickle:
         raise ModelError(
-            f"{path}: is a pickle, which can run code; expected safetensors; convert it, or give "
-            "--allow-pickle if you trust its maker (only plain weights are then read from it)"
+            f"{path}: is a pickle, which can run code; expected safetensors; convert it, or set "
+            "allow_pickle = true if you trust its maker (only plain weights are then read from it)"
         )
     from pipeline.models.pickled import pickle_header
 

@@ -177,7 +177,7 @@ def _weights_in(folder: Path, stem: str, allow_pickle: bool) -> Path:
         return pickles[0]
     advice = "expected a model folder in diffusers layout with safetensors weights"
     if pickles:
-        advice = f"only {pickles[0].name}, a pickle: give --allow-pickle if you trust its maker"
+        advice = f"only {pickles[0].name}, a pickle: set allow_pickle = true if you trust its maker"
     raise ModelError(f"{folder.parent}: has no {folder.name}/{stem}.safetensors; {advice}")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from pipeline.files import stamp
 from pipeline.plan.controls import controlnet_files
-from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl
+from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl, runs
 from pipeline.preset import Look, Steering
 from pipeline.shot import Shot
 
@@ -41,26 +40,37 @@ def input_files(shot: Shot, plan: Plan) -> list[Path]:
     return [file for name in names if name in shot.passes for file in shot.passes[name].files]
 
 
-def with_digests(draft: Plan, shot: Shot, model_folder: Path) -> Plan:
+def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     """The plan with its two digests filled in."""
     fields = plan_as_json(draft)
     video = [fields.pop(name) for name in ("crf", "scale", "fps")]
-    for name in ("notes", "digest", "frames_digest"):
+    # a frame is its own whatever its batch: bit for bit on a CPU, within a level of 255 elsewhere
+    for name in ("notes", "digest", "frames_digest", "batch", "allow_pickle"):
         del fields[name]
     fields["seeds"] = list(draft.seeds)
     fields["looks"] = [_pixels_of(look, draft.method) for look in draft.looks]
     fields["loras"] = [lora.sha256 for lora in draft.loras]
     fields["embeddings"] = [[embedding.sha256, embedding.name] for embedding in draft.embeddings]
+    fields["vae"] = draft.vae is not None
     fields["controls"] = [_identity_of(control) for control in draft.controls]
     identity = {
         "version": PLAN_VERSION,
         "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],
-        "model": [stamp(file, model_folder) for file in sorted(model_folder.rglob("*.safetensors"))],
+        "model": _stamps(model_path),
+        "vae": [] if draft.vae is None else _stamps(draft.vae),
     }
     frames_digest = _sha256({**fields, **identity})
     sound = [] if shot.audio is None else [stamp(shot.audio, shot.root)]
     digest = _sha256([frames_digest, video, sound])
     return dataclasses.replace(draft, frames_digest=frames_digest, digest=digest)
+
+
+def _stamps(place: Path) -> list[Any]:
+    """A file's stamp, or those of a folder's weights and configs."""
+    if place.is_file():
+        return [stamp(place, place.parent)]
+    files = (file for end in ("safetensors", "json") for file in place.rglob(f"*.{end}"))
+    return [stamp(file, place) for file in sorted(files)]
 
 
 def _identity_of(control: PlannedControl) -> dict[str, Any]:
@@ -75,15 +85,6 @@ def _identity_of(control: PlannedControl) -> dict[str, Any]:
     elif control.path is not None:
         identity["hub_id"] = control.path
     return identity
-
-
-def runs(looks: Sequence[Look]) -> Iterable[tuple[int, int]]:
-    """(start, stop) of the longest stretches of frames with one look."""
-    start = 0
-    for t in range(1, len(looks) + 1):
-        if t == len(looks) or looks[t] != looks[start]:
-            yield start, t
-            start = t
 
 
 def _pixels_of(look: Look, method: str) -> dict[str, Any]:

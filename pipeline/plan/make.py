@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import ModelError, PresetError, ShotError
 from pipeline.files import file_digest
+from pipeline.models.detect import KIND_TITLES, kind_of
 from pipeline.models.families import FAMILIES, Family
-from pipeline.models.find import find_model
+from pipeline.models.find import find_model, header_of
 from pipeline.models.header import Header, read_header
 from pipeline.models.lora_family import check_lora_family
 from pipeline.plan.controls import check_controls, plan_controls
-from pipeline.plan.digest import runs, with_digests
+from pipeline.plan.digest import with_digests
 from pipeline.plan.frames import name_shot_views, suspicions
 from pipeline.plan.prompts import check_prompts, plan_embeddings, unsaid_embeddings
+from pipeline.plan.speed import speed_file
 from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedLora
-from pipeline.preset import Look, Preset, resolve_looks, steady_looks
+from pipeline.preset import MERGED, Look, Preset, resolve_looks, speed_notes, steady_looks
 from pipeline.shot import Shot
 
 STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
 
 
-def make_plan(shot: Shot, preset: Preset, *, allow_partial: bool = False) -> Plan:
-    """Resolve a preset for one shot; `allow_partial` goes into the plan.
+def make_plan(shot: Shot, preset: Preset, *, offline: bool = False, allow_partial: bool = False) -> Plan:
+    """Resolve a preset for one shot.
+
+    `offline` forbids fetching what is not on this machine; `allow_partial` goes into the plan.
 
     Raises PresetError (a value that this model or shot cannot take), ShotError (a pass that is asked for
     and not there) or ModelError (the model, a LoRA or embedding file), each one line, before any weights are
     read.
     """
-    family, model_folder = _model(preset)
+    family, model_folder = _model(preset, offline=offline)
+    _check_vae(preset)
     controls = plan_controls(shot, preset, family, model_folder)
     _check_motion(shot, preset)
     loras = _loras(preset, family)
@@ -39,6 +45,14 @@ def make_plan(shot: Shot, preset: Preset, *, allow_partial: bool = False) -> Pla
     width, height, notes = _size(shot, preset, family)
     looks = resolve_looks(preset, shot.frame_numbers, shot.fps, name_shot_views(shot, preset))
     _check_steps(preset)
+    speed = _speed_loras(preset, family, loras, offline=offline)
+    notes = (
+        *notes,
+        *suspicions(preset, loras, looks, shot.frame_numbers),
+        *unsaid_embeddings(preset, embeddings, looks),
+        *speed_notes(preset),
+    )
+    looks = _with_loras(looks, speed)
     draft = Plan(
         shot=shot.name,
         num_frames=shot.num_frames,
@@ -52,47 +66,65 @@ def make_plan(shot: Shot, preset: Preset, *, allow_partial: bool = False) -> Pla
             look.seed + (t if preset.temporal.noise == "fresh" else 0) for t, look in enumerate(looks)
         ),
         controls=controls,
-        loras=loras,
+        loras=(*loras, *speed),
         embeddings=embeddings,
         clip_skip=preset.clip_skip,
+        vae=preset.vae,
+        allow_pickle=preset.allow_pickle,
         allow_partial=allow_partial,
-        windows=_windows(looks, 1 if preset.temporal.method == "blend" else preset.batch),
+        batch=1 if preset.temporal.method == "blend" else preset.batch,
         method=preset.temporal.method,
         crf=preset.output.crf,
         scale=preset.output.scale,
-        notes=(
-            *notes,
-            *suspicions(preset, loras, looks, shot.frame_numbers),
-            *unsaid_embeddings(preset, embeddings, looks),
-        ),
+        notes=notes,
         frames_digest="",
         digest="",
     )
     return with_digests(draft, shot, model_folder)
 
 
-def check_preset(preset: Preset) -> tuple[str, ...]:
+def check_preset(preset: Preset, *, offline: bool = False) -> tuple[str, ...]:
     """What can be checked without a shot: model, kinds of control, LoRA and embedding files, numbers.
 
-    Returns notes as a plan has them. Raises PresetError or ModelError as `make_plan` does.
+    `offline` forbids fetching what is not on this machine. Returns notes as a plan has them. Raises
+    PresetError or ModelError as `make_plan` does.
     """
-    family, model_folder = _model(preset)
+    family, model_folder = _model(preset, offline=offline)
+    _check_vae(preset)
     check_controls(preset, family, model_folder)
     _check_steps(preset)
     check_prompts(preset)
     embeddings = plan_embeddings(preset, family)
+    loras = _loras(preset, family)
+    _speed_loras(preset, family, loras, offline=offline)
     looks = steady_looks(preset)
-    notes = suspicions(preset, _loras(preset, family), looks, ())
-    return (*notes, *unsaid_embeddings(preset, embeddings, looks))
+    notes = suspicions(preset, loras, looks, ())
+    return (*notes, *unsaid_embeddings(preset, embeddings, looks), *speed_notes(preset))
 
 
-def _model(preset: Preset) -> tuple[Family, Path]:
-    """A family's name, or a folder relative to the preset file that names it."""
+def _model(preset: Preset, *, offline: bool) -> tuple[Family, Path]:
+    """A family's name, a hub id, or a file or folder relative to the preset file that names it."""
     try:
         folder = (preset.folder_of("model") / Path(preset.model).expanduser()).resolve()
-        return find_model(folder if preset.model not in FAMILIES and folder.is_dir() else preset.model)
+        is_there = preset.model not in FAMILIES and folder.exists()
+        return find_model(
+            folder if is_there else preset.model, offline=offline, allow_pickle=preset.allow_pickle
+        )
     except (ModelError, RuntimeError) as error:  # RuntimeError: ~name of nobody here
         raise PresetError(f"{preset.where('model')}: {error}") from None
+
+
+def _check_vae(preset: Preset) -> None:
+    """A VAE of its own must be there, and be one; what it fits is seen when it is loaded."""
+    if preset.vae is None or preset.vae.is_dir():
+        return
+    where = preset.where("vae")
+    try:
+        kind = kind_of(header_of(preset.vae, allow_pickle=preset.allow_pickle))
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
+    if kind not in ("vae", "tiny_vae", "checkpoint"):
+        raise ModelError(f"{where}: {preset.vae} is {KIND_TITLES[kind]}; expected a VAE")
 
 
 def _check_motion(shot: Shot, preset: Preset) -> None:
@@ -116,11 +148,40 @@ def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
             raise PresetError(
                 f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
             )
-        header = _lora_header(lora.path, where)
-        check_lora_family(header, family, where=f"{where}: {lora.path}")
-        trigger = header.metadata.get("modelspec.trigger_phrase", "")
-        planned.append(PlannedLora(lora.path, file_digest(lora.path), trigger))
+        planned.append(_planned_lora(lora.path, family, where))
     return tuple(planned)
+
+
+def _planned_lora(path: Path, family: Family, where: str) -> PlannedLora:
+    header = _lora_header(path, where)
+    check_lora_family(header, family, where=f"{where}: {path}")
+    return PlannedLora(path, file_digest(path), header.metadata.get("modelspec.trigger_phrase", ""))
+
+
+def _speed_loras(
+    preset: Preset, family: Family, loras: Sequence[PlannedLora], *, offline: bool
+) -> tuple[PlannedLora, ...]:
+    """The LoRA of the preset's speed, if it needs one; with [[lora]] it must not come twice."""
+    found = speed_file(preset, family, offline=offline)
+    if found is None:
+        return ()
+    planned = _planned_lora(found[0], family, found[1])
+    for index, lora in enumerate(loras):
+        if lora.sha256 == planned.sha256:
+            raise PresetError(
+                f"{preset.where('lora', index, 'path')}: is the LoRA of speed '{preset.speed}', which adds "
+                f'it by itself; take it out here, or set speed_lora = "{MERGED}"'
+            )
+    return (planned,)
+
+
+def _with_loras(looks: Sequence[Look], speed: Sequence[PlannedLora]) -> tuple[Look, ...]:
+    """The looks with the speed's LoRA behind their own, whole on the UNet; equal looks stay one object."""
+    made: dict[int, Look] = {}
+    for look in looks:
+        if id(look) not in made:
+            made[id(look)] = dataclasses.replace(look, loras=(*look.loras, *((1.0, 0.0) for _ in speed)))
+    return tuple(made[id(look)] for look in looks)
 
 
 def _lora_header(path: Path, where: str) -> Header:
@@ -141,12 +202,12 @@ def _size(shot: Shot, preset: Preset, family: Family) -> tuple[int, int, tuple[s
     width, height = (
         max(1, math.floor(side / multiple + 0.5)) * multiple for side in (wanted_width, wanted_height)
     )
-    notes = []
     if preset.size is not None and (width, height) != preset.size:
-        notes.append(
-            f"size {preset.size[0]}x{preset.size[1]} became {width}x{height}: "
-            f"model '{family.name}' takes multiples of {multiple}"
+        raise PresetError(
+            f"{preset.where('size')}: found {preset.size[0]}x{preset.size[1]}; model '{family.name}' takes "
+            f"multiples of {multiple}: {width}x{height} is the nearest"
         )
+    notes = []
     stretch = abs((width / height) / (shot.width / shot.height) - 1.0)
     if stretch > STRETCH_NOTED:
         notes.append(
@@ -156,8 +217,13 @@ def _size(shot: Shot, preset: Preset, family: Family) -> tuple[int, int, tuple[s
 
 
 def _check_steps(preset: Preset) -> None:
-    """A strength that is held for a while must be worth a step; on its way up from 0 it need not."""
+    """A strength that is held for a while must be worth a step (on its way up from 0 not); legal spacing."""
     for number, look in enumerate(steady_looks(preset)):
+        if (look.scheduler, look.spacing) == ("ddim", "linspace"):
+            raise PresetError(
+                f"{preset.where('spacing')}: found 'linspace', through which scheduler 'ddim' cannot step; "
+                "take 'trailing' or 'leading'"
+            )
         if look.executed_steps == 0 and look.strength > 0:
             in_beat = number > 0 and {"strength", "steps"} & preset.beat[number - 1].model_fields_set
             where = preset.where("beat", number - 1, "strength") if in_beat else preset.where("strength")
@@ -165,12 +231,3 @@ def _check_steps(preset: Preset) -> None:
                 f"{where}: {look.strength:g} of {look.steps} steps is less than one step; "
                 "raise strength or steps"
             )
-
-
-def _windows(looks: Sequence[Look], batch: int) -> tuple[tuple[int, int], ...]:
-    """Windows of at most `batch` frames that share one look."""
-    return tuple(
-        (start, min(start + batch, stop))
-        for run_start, stop in runs(looks)
-        for start in range(run_start, stop, batch)
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -51,7 +51,7 @@ class PlannedEmbedding:
 
 @dataclass(frozen=True)
 class Plan:
-    """One render, every number resolved. T = num_frames; `windows` are (start, stop) frame indices.
+    """One render, every number resolved. T = num_frames; `batch`: how many share a forward pass.
 
     width, height: pixels of the styled frames. looks, seeds: one per frame; a look's `loras` are in the order
     of `loras`. `allow_partial`: what of a LoRA has no place in the model is left out rather than refused.
@@ -72,11 +72,28 @@ class Plan:
     loras: tuple[PlannedLora, ...]
     embeddings: tuple[PlannedEmbedding, ...]
     clip_skip: int
+    vae: Path | None
+    allow_pickle: bool
     allow_partial: bool
-    windows: tuple[tuple[int, int], ...]
+    batch: int
     method: str
     crf: int
     scale: int
     notes: tuple[str, ...]
     frames_digest: str
     digest: str
+
+    def groups(self, most: int) -> Iterator[tuple[int, int]]:
+        """(start, stop) of at most `most` frames that share a look, in order."""
+        for start, stop in runs(self.looks):
+            for first in range(start, stop, most):
+                yield first, min(first + most, stop)
+
+
+def runs(looks: Sequence[Look]) -> Iterable[tuple[int, int]]:
+    """(start, stop) of the longest stretches of frames with one look."""
+    start = 0
+    for t in range(1, len(looks) + 1):
+        if t == len(looks) or looks[t] != looks[start]:
+            yield start, t
+            start = t

@@ -14,6 +14,7 @@ from pipeline.preset.origin import Location
 from pipeline.preset.prompt import fill, names_in
 from pipeline.preset.ranges import beat_weights
 from pipeline.preset.schema import Beat, Preset
+from pipeline.preset.speed import sampling_of
 from pipeline.preset.tables import Steering, Variables
 
 VIEW = "view"  # the variable that the joints fill where nobody else does
@@ -35,6 +36,7 @@ class Look:
     steps: int
     guidance: float
     scheduler: str
+    spacing: str | None
     seed: int
     controls: tuple[Steering, ...]
     loras: tuple[tuple[float, float], ...]
@@ -134,13 +136,16 @@ def _look(preset: Preset, active: _Active, view: str) -> Look:
         return base
 
     texts = _texts(preset, active, view)
+    strength = number(preset.strength, lambda beat: beat.strength)
+    base = sampling_of(preset, strength)
     return Look(
         prompt=_mix((fill(t.prompt, t.variables, where=t.where_prompt), t.share) for t in texts),
         negative=_mix((fill(t.negative, t.variables, where=t.where_negative), t.share) for t in texts),
-        strength=number(preset.strength, lambda beat: beat.strength),
-        steps=round(number(preset.steps, lambda beat: beat.steps)),
-        guidance=number(preset.guidance, lambda beat: beat.guidance),
-        scheduler=choice(preset.scheduler, lambda beat: beat.scheduler),
+        strength=strength,
+        steps=round(number(base.steps, lambda beat: beat.steps)),
+        guidance=number(base.guidance, lambda beat: beat.guidance),
+        scheduler=choice(base.scheduler, lambda beat: beat.scheduler),
+        spacing=base.spacing,
         seed=choice(preset.seed, lambda beat: beat.seed),
         controls=_controls(preset, active, number),
         loras=_loras(preset, active, number),

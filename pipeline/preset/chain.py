@@ -162,14 +162,21 @@ def _merge(
 
 def _anchor(table: dict[str, Any], folder: Path) -> None:
     """Paths of LoRAs, embeddings and ControlNets, relative to the file, made absolute in place."""
+    places: list[tuple[dict[str, Any], str]] = []
     for key in ("lora", "embedding", "control"):
         items = table.get(key)
-        for item in items if isinstance(items, list) else ():
-            path = item.get("path") if isinstance(item, dict) else None
-            if not isinstance(path, str) or not path or path.startswith("~"):
-                continue
-            if key != "control" or (folder / path).exists():  # what does not exist may be a hub id
-                item["path"] = str(folder / path)
+        found = [item for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
+        # what does not exist may be a hub id
+        places += [
+            (item, "path")
+            for item in found
+            if key != "control" or (folder / str(item.get("path") or "")).exists()
+        ]
+    places += [(table, key) for key in ("speed_lora", "vae") if table.get(key) != "merged"]
+    for place, key in places:
+        path = place.get(key)
+        if isinstance(path, str) and path and not path.startswith("~"):
+            place[key] = str(folder / path)
 
 
 def _step_into(place: Any, key: int | str, text: str) -> Any:

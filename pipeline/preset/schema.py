@@ -13,7 +13,9 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 
 from pipeline.preset.origin import Origin, Origins
+from pipeline.preset.sampling import Scheduler, Spacing, SpeedName
 from pipeline.preset.tables import (
+    BesidePath,
     Control,
     ControlWeight,
     Embedding,
@@ -21,9 +23,9 @@ from pipeline.preset.tables import (
     Guidance,
     Lora,
     Output,
-    Scheduler,
     Seed,
     Side,
+    SpeedLora,
     Steps,
     Strict,
     Temporal,
@@ -109,7 +111,18 @@ class Preset(Strict):
     """One look for one shot."""
 
     model: Annotated[str, Field(min_length=1)] = Field(
-        default="mini", description="A model's name, or a model folder relative to the preset file."
+        default="mini",
+        description="A built-in model's name; a checkpoint or model folder, relative to the preset file; "
+        "or a hub id (org/name).",
+    )
+    vae: BesidePath | None = Field(
+        default=None,
+        description="A VAE in place of the model's own: a file or folder, relative to the preset file; a "
+        "TAESD-shaped one is fast and rough.",
+    )
+    allow_pickle: bool = Field(
+        default=False,
+        description="Also read a model or VAE from a pickle (.ckpt, .pt, .bin), of it only plain weights.",
     )
     prompt: Annotated[str, Field(min_length=1)] = Field(
         description="A template: {name} is replaced by that variable of [vars]."
@@ -129,14 +142,31 @@ class Preset(Strict):
         description="At which layer from its end the text encoder is read; 1 is the usual one, some "
         "checkpoints want 2.",
     )
-    scheduler: Scheduler = Field(default="ddim", description="The sampler.")
+    scheduler: Scheduler = Field(
+        default="ddim", description="The sampler, by its own name or as web UIs write it."
+    )
+    spacing: Spacing | None = Field(
+        default=None,
+        description="How the schedule's timesteps are spread; absent: as the model's own scheduler says.",
+    )
+    speed: SpeedName = Field(
+        default="quality",
+        description='Few-step sampling: "lcm", "hyper" and "turbo" set the scheduler, its spacing, guidance '
+        'and steps where no key does, and add the LoRA that it needs; "quality" changes nothing.',
+    )
+    speed_lora: SpeedLora | None = Field(
+        default=None,
+        description="The speed's LoRA: a file relative to the preset file's folder, or \"merged\" where the "
+        "checkpoint has it in; absent: from the Hugging Face hub.",
+    )
     seed: Seed = Field(default=1, description="Of the starting noise.")
     size: tuple[Side, Side] | None = Field(
         default=None,
         description="[width, height] in pixels; absent: the shot's aspect at the model's own size.",
     )
     batch: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=8, description='Frames styled together with method "frame".'
+        default=8,
+        description='Frames styled together with method "frame" on an accelerator; a CPU has its own number.',
     )
     vars: Variables = Field(default_factory=dict, description="The {names} that the prompts may use.")
     control: tuple[Control, ...] = Field(default=(), description="One [[control]] for each ControlNet.")

@@ -10,12 +10,16 @@ from typing import Any
 from pipeline.preset.chain import FILE_KEYS, LISTS
 from pipeline.preset.origin import Location, Origin
 from pipeline.preset.schema import Preset
+from pipeline.preset.speed import set_by_speed
 
 _COMMENT_COLUMN = 44
 
 
 def as_toml(preset: Preset) -> str:
-    """The resolved preset as a TOML file that extends nothing; keys that a file or --set gave say which."""
+    """The resolved preset as a TOML file that extends nothing; keys that a file or --set gave say which.
+
+    What its speed sets stands in comments.
+    """
     lines = [f"# {file}" for file in preset.files]
     return "\n".join([*lines, *_table(preset, preset.model_dump(exclude_none=True), ())]) + "\n"
 
@@ -23,11 +27,14 @@ def as_toml(preset: Preset) -> str:
 def _table(preset: Preset, table: Mapping[str, Any], location: Location) -> Iterator[str]:
     """A table's plain keys first, then its tables and lists of tables, as TOML wants them."""
     inner = {key: value for key, value in table.items() if _is_inner(value)}
+    by_speed = {} if location else set_by_speed(preset)
     for key, value in table.items():
-        if key not in inner:
+        if key not in inner and key not in by_speed:
             line = f"{_key(key)} = {_value(value)}"
             origin = preset.origin(*location, key)
             yield line if origin is None else f"{line:<{_COMMENT_COLUMN}}  # {_short(origin)}"
+    for key, value in by_speed.items():  # a comment: a key that is written would go before the speed
+        yield f"{f'# {key} = {_value(value)}':<{_COMMENT_COLUMN}}  # speed {preset.speed}"
     for key, value in inner.items():
         name = ".".join(_key(str(part)) for part in (*location, key) if isinstance(part, str))
         if isinstance(value, Mapping):

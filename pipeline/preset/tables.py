@@ -23,7 +23,6 @@ Steps = Annotated[int, Field(ge=1, le=1000)]
 Guidance = Annotated[float, Field(ge=1.0, le=50.0)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Side = Annotated[int, Field(ge=16, le=8192)]
-Scheduler = Literal["ddim", "euler", "dpmpp_2m"]
 Variables = dict[str, str | int | float]
 
 
@@ -42,6 +41,16 @@ def _beside_the_file(value: Any, info: ValidationInfo) -> Any:
 WEIGHTS_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 BesidePath = Annotated[Path, BeforeValidator(_beside_the_file)]
+MERGED = "merged"
+
+
+def _merged_or_beside(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError(f'found {value!r}; expected the path of a file or "{MERGED}"')
+    return value if value == MERGED else _beside_the_file(value, info)
+
+
+SpeedLora = Annotated[Path | Literal["merged"], BeforeValidator(_merged_or_beside)]
 
 
 class Strict(BaseModel):

@@ -9,9 +9,13 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
     MultiControlNetModel,
     StableDiffusionControlNetImg2ImgPipeline,
+    TCDScheduler,
+    UniPCMultistepScheduler,
 )
 from small_clip import small_sd15, small_sdxl
 
@@ -50,13 +54,32 @@ def run(
     return denoise(model, FRAMES, CONTROLS, settings, SEEDS, known=known)
 
 
+# What a diffusers user writes for each name, taken from its documentation of schedulers.
+_DIFFUSERS: dict[str, tuple[Any, dict[str, Any], float]] = {  # name -> class, config, the pipeline's eta
+    "ddim": (DDIMScheduler, {}, 0.0),
+    "euler": (EulerDiscreteScheduler, {}, 0.0),
+    "euler_a": (EulerAncestralDiscreteScheduler, {}, 0.0),
+    "dpmpp_2m": (DPMSolverMultistepScheduler, {}, 0.0),
+    "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}, 0.0),
+    "dpmpp_sde_karras": (
+        DPMSolverMultistepScheduler,
+        {"use_karras_sigmas": True, "algorithm_type": "sde-dpmsolver++"},
+        0.0,
+    ),
+    "unipc": (UniPCMultistepScheduler, {}, 0.0),
+    "lcm": (LCMScheduler, {}, 0.0),
+    "tcd": (TCDScheduler, {}, 0.3),
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "scheduler", "strength", "guidance"),
+    ("name", "strength", "steps", "guidance", "spacing"),
     [
-        ("ddim", DDIMScheduler, 0.6, 3.0),
-        ("ddim", DDIMScheduler, 1.0, 1.0),
-        ("euler", EulerDiscreteScheduler, 0.6, 3.0),
-        ("dpmpp_2m", DPMSolverMultistepScheduler, 0.6, 3.0),
+        *((name, 0.6, 5, 3.0, None) for name in SCHEDULER_NAMES),
+        *((name, 1.0, 4, 1.0, None) for name in SCHEDULER_NAMES),
+        *((name, 0.4, 3, 1.0, None) for name in SCHEDULER_NAMES),  # one step is executed
+        ("ddim", 0.6, 5, 1.0, "leading"),
+        ("euler_a", 0.6, 5, 1.0, "linspace"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' Euler, as ours
@@ -64,11 +87,20 @@ def run(
     "ignore:.*StableDiffusionControlNetImg2ImgPipeline.* by passing `safety_checker=None`"
 )
 def test_latents_are_those_of_diffusers_own_pipeline(
-    model: Model, name: str, scheduler: type, strength: float, guidance: float
+    model: Model, name: str, strength: float, steps: int, guidance: float, spacing: str | None
 ) -> None:
+    kind, config, eta = _DIFFUSERS[name]
+    spaced = {} if spacing is None else {"timestep_spacing": spacing}
     uses = (ControlUse("depth", 1.0, 0.0, 0.7), ControlUse("pose", 0.7, 0.2, 1.0))
     settings = replace(
-        SETTINGS, negative="dark", strength=strength, guidance=guidance, scheduler=name, controls=uses
+        SETTINGS,
+        negative="dark",
+        strength=strength,
+        steps=steps,
+        guidance=guidance,
+        scheduler=name,
+        controls=uses,
+        spacing=spacing,
     )
     ours = run(model, settings)
     pipe = StableDiffusionControlNetImg2ImgPipeline(
@@ -77,7 +109,7 @@ def test_latents_are_those_of_diffusers_own_pipeline(
         model.tokenizer,
         model.unet,
         MultiControlNetModel([model.controlnets[use.kind] for use in uses]),
-        scheduler.from_config(dict(model.scheduler_config)),  # type: ignore[attr-defined]
+        kind.from_config({**model.scheduler_config, **config, **spaced}),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -91,14 +123,17 @@ def test_latents_are_those_of_diffusers_own_pipeline(
         strength=strength,
         num_inference_steps=settings.steps,
         guidance_scale=guidance,
+        eta=eta,
         generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
         controlnet_conditioning_scale=[use.weight for use in uses],
         control_guidance_start=[use.start for use in uses],
         control_guidance_end=[use.end for use in uses],
         output_type="latent",
     ).images
-    # The same sums in the same order, but for how the control residuals are added: float32 rounding.
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    # The same sums in the same order, but for how the control residuals are added: float32 rounding. At
+    # strength 1 all but three start at sigma 4096, where float32 resolves no more than 2.4e-4 of x0.
+    tolerance = 1e-3 if strength == 1.0 and name not in ("ddim", "lcm", "tcd") else 1e-4
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 def test_prompts_are_mixed_by_theircondition(model: Model) -> None:
@@ -153,14 +188,16 @@ def test_same_bytes_every_time(model: Model) -> None:
     assert first.shape == FRAMES.shape
 
 
-def test_a_frame_does_not_depend_on_its_batch(model: Model) -> None:
+@pytest.mark.parametrize("name", SCHEDULER_NAMES)
+def test_a_frame_does_not_depend_on_its_batch(model: Model, name: str) -> None:
+    settings = replace(SETTINGS, scheduler=name)
     frames = picture(0, batch=4)
     seeds = [5, 6, 7, 8]
     controls = {"depth": picture(1, batch=4), "pose": picture(2, batch=4)}
-    together = img2img(model, frames, controls, SETTINGS, seeds).astype(int)
+    together = img2img(model, frames, controls, settings, seeds).astype(int)
     for i in range(4):
         part = slice(i, i + 1)
-        alone = img2img(model, frames[part], {k: v[part] for k, v in controls.items()}, SETTINGS, seeds[part])
+        alone = img2img(model, frames[part], {k: v[part] for k, v in controls.items()}, settings, seeds[part])
         # The noise is the same to the bit; the CPU's convolutions sum in another order for another batch
         # (about 1e-6), which now and then tips a pixel over a rounding edge: one level, in fewer than 1 of
         # 1000 values.
@@ -196,23 +233,34 @@ def test_known_pixels_start_where_the_frame_starts(model: Model, name: str) -> N
     torch.testing.assert_close(run(model, settings, known=known), run(model, settings), rtol=1e-4, atol=1e-4)
 
 
-def test_a_model_that_agrees_with_the_known_pixels_never_feels_the_pull(model: Model) -> None:
-    known = KnownPixels(picture(5), np.ones((2, SIZE, SIZE), np.float32))
+@pytest.mark.parametrize("name", SCHEDULER_NAMES)
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_model_that_agrees_with_the_known_pixels_never_feels_the_pull(
+    model: Model, name: str, share: float
+) -> None:
+    """The noise is the sampler's own, also under half a mask: it stays as strong as it was."""
+    known = KnownPixels(picture(5), np.full((2, SIZE, SIZE), share, np.float32))
     target = encode_images(model, known.pixels)
     alphas = build_scheduler("ddim", model.scheduler_config).alphas_cumprod
+    seen: list[torch.Tensor] = []
 
     def velocity(module: object, args: tuple[Any, ...], output: object) -> tuple[torch.Tensor]:
-        a = alphas[args[1]]
+        a = alphas[args[1].long()]
+        seen.append(args[0])
         return (
             (a.sqrt() * args[0] - target) / (1.0 - a).sqrt(),
         )  # of the v-prediction whose end is `target`
 
-    settings = replace(SETTINGS, guidance=1.0)
+    settings = replace(SETTINGS, guidance=1.0, scheduler=name)
     hook = model.unet.register_forward_hook(velocity)
     free, pulled = run(model, settings), run(model, settings, known=known)
     hook.remove()
+    if "karras" not in name:  # its sigmas lie between timesteps, where this model is not quite right
+        for one, other in zip(seen[:3], seen[3:], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    tolerance = 8e-3 if name == "tcd" else 1e-3  # it keeps the noise of t = 0
     torch.testing.assert_close(pulled, free, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(pulled, target, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(pulled, target, rtol=tolerance, atol=tolerance)
 
 
 def test_known_nowhere_or_never_changes_nothing(model: Model) -> None:
@@ -222,14 +270,17 @@ def test_known_nowhere_or_never_changes_nothing(model: Model) -> None:
     assert torch.equal(run(model, known=never), run(model))
 
 
-def test_known_half_pulls_its_half_to_the_known_pixels(model: Model) -> None:
+@pytest.mark.parametrize("name", SCHEDULER_NAMES)
+def test_known_half_pulls_its_half_to_the_known_pixels(model: Model, name: str) -> None:
+    """While it is held, which is not to the end: a sampler that forgot it (UniPC's corrector) would show."""
+    settings = replace(SETTINGS, scheduler=name, steps=20)
     mask = np.zeros((2, SIZE, SIZE), np.float32)
     mask[:, :, : SIZE // 2] = 1.0
-    known = KnownPixels(picture(5), mask)
+    known = KnownPixels(picture(5), mask, until=0.75)
     target = encode_images(model, known.pixels)
-    free, pulled = run(model) - target, run(model, known=known) - target  # [B, C, h, w]
+    free, pulled = run(model, settings) - target, run(model, settings, known=known) - target  # [B, C, h, w]
     left = slice(0, SIZE // 8)  # latents are a quarter as wide; the left half of them
-    assert pulled[..., left].square().mean() < 0.5 * free[..., left].square().mean()
+    assert pulled[..., left].square().mean() < 0.3 * free[..., left].square().mean()
 
 
 def test_wrong_input_is_one_line(model: Model, random_model: Path) -> None:

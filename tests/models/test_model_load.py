@@ -1,7 +1,9 @@
 import json
 import shutil
+import socket
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -108,3 +110,18 @@ def test_it_computes_in_the_dtype_asked_for(random_model: Path) -> None:
     model = load_model(random_model, controls=("depth",), dtype=torch.bfloat16)
     assert model.dtype == torch.bfloat16
     assert model.controlnets["depth"].dtype == torch.bfloat16
+
+
+def test_loading_asks_no_network(random_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where HF_HUB_OFFLINE is unset: the command leaves that to the user."""
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **options: object) -> None:
+        asked.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    load_model(random_model)
+    assert asked == []

@@ -1,0 +1,170 @@
+"""Frames of a shot through the diffusion: the model as a plan wants it, its inputs, and memory.
+
+What is read next, what is computed and what is written overlap in `render.py`; here is what each does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from pipeline import diffuse, models
+from pipeline.conform import DEFAULT_THRESHOLDS, controls_at, frames_at
+from pipeline.errors import ModelError
+from pipeline.image import NotFiniteError, UInt8Array
+from pipeline.plan import Plan
+from pipeline.preset import Look
+from pipeline.shot import Shot
+
+_LOG = logging.getLogger(__name__)
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+_DTYPES: Mapping[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model sees of some frames: pictures uint8 [T, H, W, 3], and as many control images by kind."""
+
+    frames: UInt8Array
+    controls: Mapping[str, UInt8Array]
+
+    def part(self, start: int, stop: int) -> Inputs:
+        """Frames start..stop of these."""
+        return Inputs(self.frames[start:stop], {k: v[start:stop] for k, v in self.controls.items()})
+
+
+def read_inputs(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
+    """Frames start..stop at the rendered size, and their control images."""
+    size = {"width": plan.width, "height": plan.height}
+    kinds = [control.kind for control in plan.controls]
+    thresholds = next((c.thresholds for c in plan.controls if c.thresholds is not None), DEFAULT_THRESHOLDS)
+    return Inputs(
+        frames=frames_at(shot, start, stop, **size),
+        controls=controls_at(shot, kinds, start=start, stop=stop, thresholds=thresholds, **size),
+    )
+
+
+@dataclass
+class Stylist:
+    """A loaded model at work on one plan. `most` frames share a forward pass; `notes` say what came up."""
+
+    plan: Plan
+    model: models.Model
+    loras: models.LoraStack
+    most: int
+    notes: list[str] = field(default_factory=list)
+
+    def style(self, start: int, inputs: Inputs, *, known: diffuse.KnownPixels | None = None) -> UInt8Array:
+        """The frames from index `start` on, which share one look, styled: uint8 [T, H, W, 3].
+
+        Where memory runs out, half as many frames at once are tried, then a VAE in tiles, each with a note.
+        Raises ModelError when one frame does not fit, or comes out as no finite numbers.
+        """
+        look = self.plan.looks[start]
+        self.loras.wear(look.loras)
+        settings = _settings(look, clip_skip=self.plan.clip_skip)
+        seeds = self.plan.seeds[start : start + len(inputs.frames)]
+        try:
+            styled: UInt8Array = diffuse.img2img(
+                self.model, inputs.frames, inputs.controls, settings, seeds, known=known
+            )
+            return styled
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            if not _is_out_of_memory(error):
+                raise
+        except NotFiniteError:
+            raise ModelError(
+                f"frame {self.plan.frame_numbers[start]}: the model gave no finite numbers in "
+                f"{self.model.dtype}; take --precision bf16 or fp32, or another VAE"
+            ) from None
+        return self._with_less(start, inputs, known)
+
+    def _with_less(self, start: int, inputs: Inputs, known: diffuse.KnownPixels | None) -> UInt8Array:
+        """The same frames with less memory; outside the failed call, so that its tensors are gone."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        count = len(inputs.frames)
+        if count > 1:
+            self.most = half = max(1, min(self.most, count) // 2)
+            self._say(f"memory ran out with {count} frames at once; {half} from here on")
+            parts = [self.style(start + i, inputs.part(i, i + half)) for i in range(0, count, half)]
+            return np.concatenate(parts)
+        if getattr(self.model.vae, "use_tiling", True):
+            raise ModelError(
+                f"{self.plan.width}x{self.plan.height}: not even one frame fits into memory; make size "
+                "smaller, take controls out, or take --precision fp16"
+            )
+        self.model.vae.enable_tiling()
+        self._say("memory ran out with one frame; the VAE works in tiles from here on")
+        return self.style(start, inputs, known=known)
+
+    def _say(self, note: str) -> None:
+        _LOG.warning("%s", note)
+        self.notes.append(note)
+
+
+def load_stylist(
+    plan: Plan,
+    *,
+    device: str | None = None,
+    precision: Precision = "auto",
+    compiled: bool = False,
+    offline: bool = False,
+) -> Stylist:
+    """The model of a plan with its embeddings and LoRAs; every text of the shot is tried on it.
+
+    `device` is torch's name of one; absent: the accelerator where there is one. `precision` "auto" is fp16 on
+    an accelerator, fp32 on a CPU. Raises ModelError.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_cpu = torch.device(device).type == "cpu"
+    name = ("fp32" if on_cpu else "fp16") if precision == "auto" else precision
+    model = models.load_model(
+        plan.model,
+        controls={control.kind: control.path for control in plan.controls},
+        vae=plan.vae,
+        device=device,
+        dtype=_DTYPES[name],
+        offline=offline,
+        allow_pickle=plan.allow_pickle,
+    )
+    models.load_embeddings(
+        model, [models.EmbeddingUse(e.path, e.name, e.allow_pickle) for e in plan.embeddings]
+    )
+    stack = models.LoraStack(model, [lora.path for lora in plan.loras], allow_partial=plan.allow_partial)
+    models.optimize(model, compiled=compiled)
+    stack.wear(plan.looks[0].loras)
+    texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
+    with torch.inference_mode():
+        models.encode_prompts(model, list(texts), clip_skip=plan.clip_skip)  # a clip_skip too high fails here
+    # a frame's bytes on a CPU depend on how many share its pass, so that number is the family's own there
+    most = model.family.frames_at_once if on_cpu and plan.method == "frame" else plan.batch
+    return Stylist(plan=plan, model=model, loras=stack, most=most, notes=list(stack.left_out))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch's own error on an accelerator; on a CPU its allocator says so in words."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def _settings(look: Look, *, clip_skip: int) -> diffuse.Img2ImgSettings:
+    return diffuse.Img2ImgSettings(
+        prompt=look.prompt,
+        negative=look.negative,
+        strength=look.strength,
+        steps=look.steps,
+        guidance=look.guidance,
+        scheduler=look.scheduler,
+        spacing=look.spacing,
+        controls=tuple(diffuse.ControlUse(c.kind, c.weight, c.start, c.end) for c in look.controls),
+        clip_skip=clip_skip,
+    )
