@@ -280,7 +280,10 @@ def test_known_half_pulls_its_half_to_the_known_pixels(model: Model, name: str) 
     target = encode_images(model, known.pixels)
     free, pulled = run(model, settings) - target, run(model, settings, known=known) - target  # [B, C, h, w]
     left = slice(0, SIZE // 8)  # latents are a quarter as wide; the left half of them
-    assert pulled[..., left].square().mean() < 0.3 * free[..., left].square().mean()
+    # Measured on three random models: 0.02 to 0.16, LCM and the SDE up to 0.3 (their later noise is fresh);
+    # UniPC with its corrector on: 0.54.
+    most = 0.5 if name in ("lcm", "dpmpp_sde_karras") else 0.25
+    assert pulled[..., left].square().mean() < most * free[..., left].square().mean()
 
 
 def test_wrong_input_is_one_line(model: Model, random_model: Path) -> None:
