@@ -56,7 +56,8 @@ class _Target:
 def read(lora: LoraFile, spec: Architecture, names: LayerNames) -> tuple[tuple[str, ...], str]:
     """The keys that diffusers leaves out, and why it refuses the file as a whole ("" where it does not).
 
-    Of a refused file they are the keys of modules that it refuses alone too, or all where none is to blame.
+    Of a refused file they are the keys to blame: of modules that its converter refuses alone too, or of the
+    part of the model that it refuses; all where none is.
     """
     tokens = {key: torch.ones(()) for key in lora.state}
     modules: dict[str, dict[str, torch.Tensor]] = {}
@@ -69,10 +70,7 @@ def read(lora: LoraFile, spec: Architecture, names: LayerNames) -> tuple[tuple[s
         taken = _takes(tokens, metadata, target)
     except _REFUSED as error:
         refusal = " ".join(str(error).split())[:200] or type(error).__name__
-        taken = set()
-        for own in modules.values():
-            with contextlib.suppress(*_REFUSED):
-                taken |= _takes(own, metadata, target)
+        taken = _takes_of_refused(modules, metadata, target)
     lost = tuple(_left_out(modules, taken))
     return (tuple(tokens) if refusal and not lost else lost), refusal
 
@@ -92,9 +90,23 @@ def _left_out(modules: Mapping[str, Tokens], taken: set[int]) -> Iterator[str]:
                 yield key
 
 
-def _takes(tokens: Tokens, metadata: Mapping[str, Any] | None, target: _Target) -> set[int]:
-    """Which tensors (by identity) end in the pipeline's model. Raises where diffusers does."""
-    spec = target.spec
+def _takes_of_refused(
+    modules: Mapping[str, Tokens], metadata: Mapping[str, Any] | None, target: _Target
+) -> set[int]:
+    """What it would take without the modules that its converter refuses alone, and without refused parts."""
+    rest: dict[str, torch.Tensor] = {}
+    for own in modules.values():
+        with contextlib.suppress(*_REFUSED):
+            _convert(own, metadata, target.spec)
+            rest |= own
+    try:
+        return _takes(rest, metadata, target, without_refused=True) if rest else set()
+    except _REFUSED:
+        return set()
+
+
+def _convert(tokens: Tokens, metadata: Mapping[str, Any] | None, spec: Architecture) -> Tokens:
+    """Its first step: kohya's names become its own, by part ("unet. ..."). Raises where it does."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it warns of dora_scale, which it drops: that is in our result
     try:
@@ -108,14 +120,32 @@ def _takes(tokens: Tokens, metadata: Mapping[str, Any] | None, target: _Target) 
         raise ValueError(f"it takes no file with a key without 'lora' in its name, as {strange}")
     if alphas and metadata:
         raise ValueError(f"it takes no file with both alpha tensors and {METADATA_KEY}")
-    taken = set()
-    for root in (UNET, *(encoder.root for encoder in spec.text_encoders)):
+    converted: Tokens = state
+    return converted
+
+
+def _takes(
+    tokens: Tokens,
+    metadata: Mapping[str, Any] | None,
+    target: _Target,
+    *,
+    without_refused: bool = False,
+) -> set[int]:
+    """Which tensors (by identity) end in the pipeline's model. Raises where diffusers does.
+
+    `without_refused` leaves a part of the model that it refuses out instead.
+    """
+    state, taken = _convert(tokens, metadata, target.spec), set[int]()
+    for root in target.paths:
         start = f"{root}."
         own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
         if own:
-            wanted = _target_modules(root, metadata)
-            placed = _in_unet(own, target) if root == UNET else _in_text_encoder(own, root, target, wanted)
-            taken |= {id(value) for value in placed}
+            with contextlib.suppress(*(_REFUSED if without_refused else ())):
+                wanted = _target_modules(root, metadata)
+                placed = (
+                    _in_unet(own, target) if root == UNET else _in_text_encoder(own, root, target, wanted)
+                )
+                taken |= {id(value) for value in placed}
     return taken
 
 
