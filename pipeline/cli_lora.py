@@ -65,9 +65,12 @@ def verify(file: Path, model: str | None, everything: bool) -> None:
         table.add_column(heading)
     for reading in readings:
         matched = reading.num_keys - len(reading.unmatched)
-        table.add_row(reading.program, f"{matched} of {reading.num_keys}", str(len(reading.unmatched)))
+        share = "refuses the file" if reading.refusal else f"{matched} of {reading.num_keys}"
+        table.add_row(reading.program, share, str(len(reading.unmatched)))
     Console().print(table)
     for reading in readings:
+        if reading.refusal:
+            click.echo(f"{reading.program} refuses the file: {reading.refusal}")
         shown = reading.unmatched if everything else reading.unmatched[:_SHOWN_KEYS]
         for key in shown:
             click.echo(f"{reading.program}: {key}")

@@ -120,6 +120,9 @@ def write_pairs(layout: str, family: str, pairs: Pairs, path: Path) -> Path:
             state |= {f"{address}.{lora}.down.weight": down, f"{address}.{lora}.up.weight": up}
     fields: dict[str, object] = {f"{root}.alpha_pattern": own for root, own in alphas.items()}
     fields |= {f"{root}.lora_alpha": 99.0 for root in alphas}  # every module has a pattern of its own
+    for root, own in alphas.items():  # what diffusers' loader asks for
+        fields[f"{root}.r"] = next(iter(pairs.values()))[0].shape[0]
+        fields[f"{root}.target_modules"] = [name.removeprefix("text_model.") for name in own]
     save_file(state, path, {"lora_adapter_metadata": json.dumps(fields)} if fields else {})
     return path
 

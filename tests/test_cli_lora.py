@@ -74,10 +74,10 @@ def test_a_bad_file_is_one_line(
     state = load_file(file)
     nan = state | {f"{NAME}.lora_up.weight": torch.full((1280, 2, 1, 1), float("nan"))}
     files = {
-        "truncated": (save(state)[:-100], "no readable safetensors"),
-        "text": (b"hello, this is no LoRA, it is a note", "no readable safetensors"),
+        "truncated": (save(state)[:-100], "is cut short"),
+        "text": (b"hello, this is no LoRA, it is a note", "is no safetensors"),
         "pickle": (pickle.dumps({"a": 1}), "pickle"),
-        "nan": (save(nan), f"{NAME} holds nan or inf"),
+        "nan": (save(nan), f"{NAME}.lora_up.weight holds nan or inf"),
         "checkpoint": (save({"model.diffusion_model.out.2.weight": torch.zeros(2)}), "are no LoRA keys"),
         "missing": (None, "No such file"),
     }

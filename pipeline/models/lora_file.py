@@ -134,13 +134,15 @@ def read_lora(path: Path) -> LoraFile:
     keys or tensors that make no LoRA.
     """
     try:
-        metadata = dict(read_header(path).metadata)
+        header = read_header(path)
         data = path.read_bytes()
-        state = load_bytes(data)
+        loaded = load_bytes(data)  # in any order
+        state = {key: loaded[key] for key in header.tensors}
     except ModelError as error:
         raise ModelError(f"LoRA {error}") from None
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"LoRA {path}: is no readable safetensors file ({error}); copy it again") from error
+    metadata = dict(header.metadata)
     stored = metadata.get(HASH_KEY)
     if stored is not None and stored != hashlib.sha256(data[_split(data)[0] :]).hexdigest():
         raise ModelError(

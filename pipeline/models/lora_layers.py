@@ -18,7 +18,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from pipeline.models.architectures import Architecture, architecture
+from pipeline.models.architectures import Architecture, TextEncoder, architecture
 from pipeline.models.lora_keys import plain_name
 from pipeline.models.names import UNET_PREFIX, bare_text_name
 
@@ -83,10 +83,17 @@ def build(spec: Architecture, device: str = "meta") -> dict[str, nn.Module]:
     """The networks of an architecture by root: on the meta device without weights, else with random ones."""
     with torch.device(device):
         parts: dict[str, nn.Module] = {UNET: UNet2DConditionModel.from_config(dict(spec.unet))}
-        for encoder in spec.text_encoders:
-            kind = CLIPTextModelWithProjection if encoder.projected else CLIPTextModel
-            parts[encoder.root] = kind(CLIPTextConfig(**encoder.config))
+    for encoder in spec.text_encoders:
+        parts[encoder.root] = build_text_encoder(encoder, device)
     return parts
+
+
+def build_text_encoder(encoder: TextEncoder, device: str = "meta") -> nn.Module:
+    """One text encoder, as `build` makes it."""
+    kind = CLIPTextModelWithProjection if encoder.projected else CLIPTextModel
+    with torch.device(device):
+        built: nn.Module = kind(CLIPTextConfig(**encoder.config))
+    return built
 
 
 def layers_of(parts: Mapping[str, nn.Module]) -> Iterator[tuple[Layer, nn.Module]]:

@@ -8,31 +8,21 @@ alone.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 
-import torch
-from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from diffusers.utils import (
-    convert_state_dict_to_diffusers,
-    convert_state_dict_to_peft,
-    convert_unet_state_dict_to_peft,
-    logging,
-)
-
+from pipeline.models import lora_verify_diffusers
 from pipeline.models.architectures import ARCHITECTURES, Architecture, architecture
 from pipeline.models.lora_file import LoraFile
-from pipeline.models.lora_keys import ALPHA, SUFFIXES, split_key
+from pipeline.models.lora_keys import SUFFIXES
 from pipeline.models.lora_layers import UNET, Layer, LayerNames, family_names, flat_name, sgm_path
-from pipeline.models.names import UNET_PREFIX, bare_text_name
+from pipeline.models.lora_verify_diffusers import module_of
+from pipeline.models.names import UNET_PREFIX
 
 _ENDS = ("conv_in", "conv_out", "time_embedding.", "add_embedding.")
 _TEXT_LAYERS = (".self_attn.", ".mlp.")
-_PEFT_PART = re.compile(r"\.(lora_[AB]\.weight|lora_magnitude_vector(\.weight)?|lokr_(w[12](_[ab])?|t2))$")
-_REFUSED = (ValueError, KeyError, IndexError, AttributeError)  # what diffusers' converter raises on odd keys
 _COMFY_PARTS = {suffix for table in SUFFIXES.values() for suffix in table if ".default." not in suffix} - {
     ".lora_magnitude_vector",
     ".lora_magnitude_vector.weight",
@@ -41,22 +31,30 @@ _COMFY_PARTS = {suffix for table in SUFFIXES.values() for suffix in table if ".d
 
 @dataclass(frozen=True)
 class Reading:
-    """What one program makes of a file: how many keys there are, and the keys that it leaves out."""
+    """What one program makes of a file: how many keys there are, and the keys that it leaves out.
+
+    `refusal`: why it takes nothing of the file, in its own words where it has some; then `unmatched` are the
+    keys to blame, or all. Empty where it takes the others.
+    """
 
     program: str
     num_keys: int
     unmatched: tuple[str, ...]
+    refusal: str = ""
 
 
 def verify(lora: LoraFile, family: str) -> list[Reading]:
-    """Replay every program's key matching for a model of `family`, lookdev first.
+    """Replay every program's key matching for a model of `family`, lookdev first, diffusers last.
 
     lookdev leaves out keys without a layer, keys that are of a wrong shape there, and all keys of a layer
     that the file names twice; any such key stops a render.
     """
     spec, names = architecture(family), family_names(family)
     keys = list(lora.state)
-    return [Reading(program, len(keys), tuple(read(lora, spec, names))) for program, read in PROGRAMS.items()]
+    readings = [
+        Reading(program, len(keys), tuple(read(lora, spec, names))) for program, read in PROGRAMS.items()
+    ]
+    return [*readings, Reading("diffusers", len(keys), *lora_verify_diffusers.read(lora, spec, names))]
 
 
 def likely_families(lora: LoraFile) -> tuple[str, ...]:
@@ -98,7 +96,7 @@ def _lookdev(lora: LoraFile, spec: Architecture, names: LayerNames) -> Iterator[
     for name in lora.modules:
         seen.setdefault(names.find(name) or "", name)
     for key in lora.state:
-        name = _module(key)
+        name = module_of(key)
         if not _fits(lora, name, names) or seen[names.find(name) or ""] != name:
             yield key
 
@@ -111,7 +109,7 @@ def _named(
     def read(lora: LoraFile, spec: Architecture, names: LayerNames) -> Iterator[str]:
         known = {name for layer in names.layers.values() for name in accepts(spec, layer)}
         for key in lora.state:
-            name = _module(key)
+            name = module_of(key)
             if name not in known or key.removeprefix(name) not in parts:
                 yield key
 
@@ -168,61 +166,6 @@ def _comfyui(spec: Architecture, layer: Layer) -> Iterator[str]:
         yield "lora_te2_text_projection"
 
 
-def _diffusers(lora: LoraFile, spec: Architecture, names: LayerNames) -> Iterator[str]:
-    """diffusers' own conversion, on one-number tensors that say which key they came from."""
-    tokens = {key: torch.ones(()) for key in lora.state}
-    by_module: dict[str, dict[str, torch.Tensor]] = {}
-    for key, token in tokens.items():
-        by_module.setdefault(_module(key), {})[key] = token
-    try:
-        taken = _diffusers_takes(tokens, spec, names)
-    except _REFUSED:  # it refuses the whole file; module by module tells which keys it stumbles over
-        taken = set()
-        for own in by_module.values():
-            with contextlib.suppress(*_REFUSED):
-                taken |= _diffusers_takes(own, spec, names)
-    for own in by_module.values():
-        any_taken = any(id(token) in taken for token in own.values())
-        for key, token in own.items():
-            follows = any_taken and key.endswith(ALPHA)  # alpha is read and goes where its module goes
-            if id(token) not in taken and not follows:
-                yield key
-
-
-def _diffusers_takes(tokens: Mapping[str, torch.Tensor], spec: Architecture, names: LayerNames) -> set[int]:
-    """Which tensors (by identity) diffusers puts into a model of this architecture."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns of dora_scale, which it drops: that is in our result
-    try:
-        # only the SDXL pipeline hands its config over, and so reads the original code's names
-        config = SimpleNamespace(**spec.unet) if spec.unet_names == "sgm" else None
-        state, _ = StableDiffusionXLLoraLoaderMixin.lora_state_dict(dict(tokens), unet_config=config)
-    finally:
-        logging.set_verbosity(verbosity)
-    taken = set()
-    for root in (UNET, *(encoder.root for encoder in spec.text_encoders)):
-        own = {
-            key.removeprefix(f"{root}."): value for key, value in state.items() if key.startswith(f"{root}.")
-        }
-        if not own:
-            continue
-        if root != UNET:
-            own = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own))
-        elif "lora_A" not in next(iter(own)):  # it looks at the first key only
-            own = convert_unet_state_dict_to_peft(own)
-        paths = {bare_text_name(layer.path) for layer in names.layers.values() if layer.root == root}
-        for key, value in own.items():
-            part = _PEFT_PART.search(key)
-            if part is not None and bare_text_name(key[: part.start()]) in paths:
-                taken.add(id(value))
-    return taken
-
-
-def _module(key: str) -> str:
-    split = split_key(key)
-    return split[0] if split is not None else key
-
-
 _KOHYA_PARTS = set(SUFFIXES["kohya"])
 PROGRAMS: Mapping[str, Callable[[LoraFile, Architecture, LayerNames], Iterator[str]]] = MappingProxyType(
     {
@@ -230,6 +173,5 @@ PROGRAMS: Mapping[str, Callable[[LoraFile, Architecture, LayerNames], Iterator[s
         "kohya": _named(_kohya, _KOHYA_PARTS),
         "A1111": _named(_a1111, _KOHYA_PARTS),
         "ComfyUI": _named(_comfyui, _COMFY_PARTS),
-        "diffusers": _diffusers,
     }
 )
