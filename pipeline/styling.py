@@ -141,7 +141,7 @@ def load_stylist(
         model, [models.EmbeddingUse(e.path, e.name, e.allow_pickle) for e in plan.embeddings]
     )
     stack = models.LoraStack(model, [lora.path for lora in plan.loras], allow_partial=plan.allow_partial)
-    models.optimize(model, compiled=compiled)
+    models.make_ready(model, compiled=compiled)
     stack.wear(plan.looks[0].loras)
     texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
     with torch.inference_mode():

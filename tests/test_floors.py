@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("image",),
     ("shot", "preset", "controls", "models", "steady"),
     ("plan", "diffuse", "conform"),
-    ("output", "journal", "steps"),
+    ("output", "journal", "steps", "styling"),
     ("render", "score", "deflicker"),
     ("batch", "doctor"),
     ("screen", "cli_shot", "cli_preset", "cli_lora"),

@@ -98,18 +98,18 @@ def test_what_is_done_is_skipped(finished: Path, shot: Shot, presets: dict[str, 
     assert [path.stat().st_mtime_ns for path in frame_files(finished / method)] == before
 
 
-@pytest.mark.parametrize(("method", "again"), [("frame", 3), ("blend", 3)])
+@pytest.mark.parametrize(("method", "stop_after"), [("frame", 4), ("blend", 2)])
 def test_an_interrupted_render_goes_on_with_the_same_bytes(
-    finished: Path, shot: Shot, presets: dict[str, Path], tmp_path: Path, method: str, again: int
+    finished: Path, shot: Shot, presets: dict[str, Path], tmp_path: Path, method: str, stop_after: int
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        render(shot, presets[method], tmp_path, stop_after=2)
-    assert len(frame_files(tmp_path)) == 2 and not (tmp_path / "wall" / "record.json").exists()
+        render(shot, presets[method], tmp_path, stop_after=stop_after)
+    assert len(frame_files(tmp_path)) == stop_after and not (tmp_path / "wall" / "record.json").exists()
     spent = json.loads((tmp_path / "wall" / "plan.json").read_text())["seconds_spent"]["frames"]
     result = render(shot, presets[method], tmp_path)
     total = json.loads((tmp_path / "wall" / "record.json").read_text())["seconds"]["frames"]
     assert spent > 0 and total == pytest.approx(spent + result.seconds, abs=1e-3)  # rounded to milliseconds
-    assert result.num_rendered == again and not result.skipped
+    assert result.num_rendered == NUM_FRAMES - stop_after and not result.skipped
     assert frame_bytes(tmp_path) == frame_bytes(finished / method)
 
 
@@ -118,7 +118,7 @@ def test_a_batch_with_a_hole_is_made_again(
     finished: Path, shot: Shot, presets: dict[str, Path], tmp_path: Path, damage: str
 ) -> None:
     shutil.copytree(finished / "frame", tmp_path / "out")
-    hurt = frame_files(tmp_path / "out")[3]  # frames 3 and 4 share a batch
+    hurt = frame_files(tmp_path / "out")[3]  # frames 1 to 4 share a forward pass
     data = hurt.read_bytes()
     if damage == "gone":
         hurt.unlink()
@@ -128,8 +128,17 @@ def test_a_batch_with_a_hole_is_made_again(
     else:
         hurt.write_bytes(b"" if damage == "empty" else data[:-20])
     (tmp_path / "out" / "wall" / "record.json").unlink()
-    assert render(shot, presets["frame"], tmp_path / "out").num_rendered == 2
+    assert render(shot, presets["frame"], tmp_path / "out").num_rendered == 4
     assert frame_bytes(tmp_path / "out") == frame_bytes(finished / "frame")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_batch_says_nothing_about_the_bytes(
+    finished: Path, shot: Shot, presets: dict[str, Path], tmp_path: Path, batch: int
+) -> None:
+    render(shot, presets["frame"], tmp_path, f"batch={batch}")
+    assert frame_bytes(tmp_path) == frame_bytes(finished / "frame")
+    assert render(shot, presets["frame"], finished / "frame", f"batch={batch}").skipped
 
 
 def test_another_crf_makes_only_the_video_again(
@@ -151,9 +160,9 @@ def test_frames_of_another_plan_are_not_kept(
     out = tmp_path / "out"
     shutil.copytree(finished / "frame", out)
     with pytest.raises(KeyboardInterrupt):
-        render(shot, presets["frame"], out, "seed=99", stop_after=2)
-    assert len(frame_files(out)) == 2
-    assert frame_bytes(out) != frame_bytes(finished / "frame")[:2]
+        render(shot, presets["frame"], out, "seed=99", stop_after=4)
+    assert len(frame_files(out)) == 4
+    assert frame_bytes(out) != frame_bytes(finished / "frame")[:4]
 
 
 def test_blending_follows_the_motion(finished: Path) -> None:
@@ -276,7 +285,7 @@ def test_a_key_without_a_place_stops_a_render_unless_allowed(
         render(shot, preset, out)
     assert not out.exists()
     with pytest.raises(KeyboardInterrupt):
-        render(shot, preset, out, stop_after=2, allow_partial=True)
+        render(shot, preset, out, stop_after=4, allow_partial=True)
     result = render(shot, preset, out, allow_partial=True)
     (note,) = result.notes
     assert note == f"LoRA {tmp_path / 'l.safetensors'}: left out 1 of 2 modules: {odd}"

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
         lora_state,
     )
     from pipeline.models.model import Model
-    from pipeline.models.optimize import optimize
+    from pipeline.models.ready import make_ready
     from pipeline.models.textual_inversion import EmbeddingUse, load_embeddings
 
 _HOMES = {
     "Model": "model",
     "load_model": "load",
-    "optimize": "optimize",
+    "make_ready": "ready",
     **dict.fromkeys(
         (
             "Conditioning",
@@ -82,7 +82,7 @@ __all__ = [
     "lora_disabled",
     "lora_metadata",
     "lora_state",
-    "optimize",
+    "make_ready",
     "read_lora",
     "remove_loras",
     "write_lora",
