@@ -1,1 +1,1 @@
-"""Quality against known truth, and speed. `python -m benchmarks.quality`, `python -m benchmarks.speed`."""
+"""Quality against known truth, and speed. `python -m benchmarks.quality`, `python -m benchmarks.commands`."""

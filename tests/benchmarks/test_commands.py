@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.speed import run
+from benchmarks.commands import run
 
 
 def test_time_memory_and_output_of_a_process() -> None:
