@@ -60,11 +60,12 @@ class LoraStack:
             places = place(lora, names, model.family.name, allow_partial=allow_partial)
             notes.append(left_out(lora, places))
             for name, address in places.items():
-                device = layers[address].get_parameter("weight").device
-                self._changes.setdefault(address, []).append((index, lora.modules[name].to(device)))
+                device, module = layers[address].get_parameter("weight").device, lora.modules[name]
+                module = module if device.type == "meta" else module.to(device)  # weights may come later
+                self._changes.setdefault(address, []).append((index, module))
         self.left_out = tuple(note for note in notes if note)
         """A note for each file of which modules were left out (`allow_partial`)."""
-        self._weights = {address: layers[address].get_parameter("weight") for address in self._changes}
+        self._layers = {address: layers[address] for address in self._changes}
         self._worn: dict[str, tuple[float, ...]] = {}
         self._kept: dict[str, torch.Tensor] = {}  # what this stack put into the model's `originals`
 
@@ -91,7 +92,7 @@ class LoraStack:
 
     def _merge(self, address: str, uses: tuple[float, ...]) -> None:
         """Give one layer its weight with these LoRAs."""
-        weight, originals = self._weights[address], self._model.originals
+        weight, originals = self._layers[address].get_parameter("weight"), self._model.originals
         _forget_texts(self._model, (address,))
         if address not in originals:
             originals[address] = self._kept[address] = weight.detach().clone()

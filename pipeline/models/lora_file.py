@@ -26,7 +26,7 @@ from pipeline.models.families import Family
 from pipeline.models.header import Header, TensorEntry, read_header
 from pipeline.models.lora_alpha import alpha_reader
 from pipeline.models.lora_change import LoraModule, build_module
-from pipeline.models.lora_keys import ALPHA, DOWN, UP, group_keys, layout_of
+from pipeline.models.lora_keys import ALPHA, DOWN, UP, group_keys, layout_of, some
 
 __all__ = [
     "ALPHA",
@@ -158,8 +158,20 @@ def parse_modules(
     """Group keys by module, in the file's order, and check each. Raises ModelError that names `path`."""
     where = f"LoRA {path}"
     read_alpha = alpha_reader(path, metadata)
-    modules = {}
-    for name, keys in group_keys(state, where=where).items():
+    modules, grouped = {}, group_keys(state, where=where)
+    alone = [
+        key
+        for keys in grouped.values()
+        if len({"down", "up"} & keys.keys()) == 1
+        for part, key in keys.items()
+        if part in ("down", "up")
+    ]
+    if alone:
+        raise ModelError(
+            f"{where}: {some(alone)} lack their partner; expected a lora_down and a lora_up (lora_A and "
+            "lora_B) of each module: a key is missing or renamed; export it again"
+        )
+    for name, keys in grouped.items():
         parts = {part: state[key].detach() for part, key in keys.items()}
         broken = next((keys[part] for part, tensor in parts.items() if not _is_finite(tensor)), None)
         if broken is not None:
