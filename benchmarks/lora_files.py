@@ -1,13 +1,12 @@
 """LoRA files of every layout and kind on SD 1.5 and SDXL at full size: loaded right, converted, refused.
 
-    python -m benchmarks.lora_files [--family sd15] [--out lora_files.json]
+    python -m benchmarks.lora_files [--family sd15] [--all] [--out lora_files.json]
 
 Random weights, float32, every layer that kohya trains (LoCon, LoHa, LoKr, DoRA: all UNet blocks). The
 networks are built without weights, and the compared layers get theirs in groups, so that SDXL fits in a small
 machine. Every file is loaded whole by `LoraStack` into the whole network. Columns:
 
-compared       layers of which all numbers were compared; of SDXL's other layouts, which change names alone,
-               each seventh
+compared       layers of which all numbers were compared: each seventh, or with --all each
 error          the largest of any layer: |loaded - expected| / |expected - plain|, Frobenius norms; taken out
                again, every weight had its bits back
 there and back the other layouts it was converted to and back from, bit for bit (keys, dtypes, shapes, bits)
@@ -43,7 +42,7 @@ UNET_USE, TEXT_USE = 0.75, 0.5
 LIMIT = 1e-4
 GROUP = 100_000_000  # weights that are there at once: 400 MB, three times over
 NUM_RENAMED = 5
-OTHER_LAYOUTS_EVERY = 7  # no divisor of the ten layers that a transformer block has
+SAMPLED = 7  # each so many-th layer; it shares no factor with the 10 Linears of a transformer block
 _STD = 0.02
 _PART = re.compile(r"\.(?:lora|hada|lokr|dora)_?")
 
@@ -188,13 +187,12 @@ def refused(network: Network, state: Mapping[str, torch.Tensor], folder: Path) -
     return count
 
 
-def row_of(case: Case, network: Network, folder: Path) -> dict[str, str | float | int]:
+def row_of(case: Case, network: Network, folder: Path, *, every: int = 1) -> dict[str, str | float | int]:
     """One line of the table."""
     started, path = time.perf_counter(), folder / "lora.safetensors"
     modules = modules_of(case, network)
     state, metadata = state_of(case.layout, case.family, modules)
     save_file(state, path, metadata)
-    every = 1 if case.layout == "kohya" or case.family == "sd15" else OTHER_LAYOUTS_EVERY
     compared = list(modules)[::every]
     return {
         "family": case.family,
@@ -214,8 +212,9 @@ def row_of(case: Case, network: Network, folder: Path) -> dict[str, str | float 
 @click.option(
     "--family", "families", multiple=True, type=click.Choice(["sd15", "sdxl"]), help="default: both"
 )
+@click.option("--all", "everything", is_flag=True, help="compare every layer (about 3 times as long)")
 @click.option("--out", type=click.Path(path_type=Path), help="also write the table as JSON")
-def main(families: tuple[str, ...], out: Path | None) -> None:
+def main(families: tuple[str, ...], everything: bool, out: Path | None) -> None:
     rows, networks = [], dict[str, Network]()
     for case in cases():
         if families and case.family not in families:
@@ -223,7 +222,8 @@ def main(families: tuple[str, ...], out: Path | None) -> None:
         if case.family not in networks:
             networks[case.family] = Network.of(case.family)
         with tempfile.TemporaryDirectory() as name, torch.no_grad():
-            rows.append(row_of(case, networks[case.family], Path(name)))
+            every = 1 if everything else SAMPLED
+            rows.append(row_of(case, networks[case.family], Path(name), every=every))
         click.echo(f"{case.family} {case.layout} {case.kind}: {rows[-1]['seconds']:.0f} s", err=True)
     click.echo(markdown(rows))
     worst = max(float(row["error"]) for row in rows)
