@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import PresetError, ShotError, UserError
 from pipeline.preset import DEFAULT_PRESET, PICTURES_PRESET, Preset, load_preset
-from pipeline.render import OnFrame, RenderResult, render_shot
+from pipeline.render import Machine, OnFrame, RenderResult, render_shot
 from pipeline.shot import VIDEO_SUFFIXES, Shot, open_shot
 
 log = logging.getLogger(__name__)
@@ -95,19 +95,28 @@ def run_batch(
     out: Path,
     *,
     overrides: Sequence[str] = (),
+    machine: Machine = Machine(),  # noqa: B008
     offline: bool = False,
     allow_partial: bool = False,
     on_frame: OnFrame | None = None,
 ) -> Iterator[JobOutcome]:
     """Render the jobs one after another and yield each outcome as it comes.
 
-    `offline` and `allow_partial` are for all of them, as `render_shot` has them.
+    `machine`, `offline` and `allow_partial` are for all of them, as `render_shot` has them.
     """
     taken: dict[str, Path] = {}
 
     def render(job: Job) -> RenderResult:
         shot, preset = _opened(job, overrides, taken)
-        return render_shot(shot, preset, out, offline=offline, allow_partial=allow_partial, on_frame=on_frame)
+        return render_shot(
+            shot,
+            preset,
+            out,
+            machine=machine,
+            offline=offline,
+            allow_partial=allow_partial,
+            on_frame=on_frame,
+        )
 
     for job in jobs:
         yield _run(job, lambda job=job: render(job))  # type: ignore[misc]

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,12 +26,25 @@ EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What may be done to get a model's files together."""
-    offline = click.option("--offline", is_flag=True, help="Fetch nothing from the Hugging Face hub.")
-    partial = click.option(
-        "--allow-partial", is_flag=True, help="Leave out what of a LoRA the model has no place for."
+    """What a render computes on, and what may be done to get a model's files together."""
+    options = (
+        click.option("--device", help="As torch names it; default: the accelerator where there is one."),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+            default="auto",
+            show_default=True,
+            help="auto: fp16 on an accelerator, fp32 on a CPU.",
+        ),
+        click.option("--compile", "compiled", is_flag=True, help="Compile the model first (minutes)."),
+        click.option("--offline", is_flag=True, help="Fetch nothing from the Hugging Face hub."),
+        click.option(
+            "--allow-partial", is_flag=True, help="Leave out what of a LoRA the model has no place for."
+        ),
     )
-    return offline(partial(command))
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -73,6 +87,13 @@ def dataset(arguments: Sequence[str]) -> None:
     group.main(args=list(arguments), prog_name="lookdev dataset", standalone_mode=False)
 
 
+def _on_machine(*, device: str | None, precision: str, compiled: bool, **others: Any) -> dict[str, Any]:
+    """`model_options` as `render_shot` takes them."""
+    from pipeline.render import Machine
+
+    return {"machine": Machine(device, precision, compiled), **others}  # type: ignore[arg-type]
+
+
 @lookdev.command()
 @click.argument("shot", type=FolderPath)
 @click.option(
@@ -81,9 +102,7 @@ def dataset(arguments: Sequence[str]) -> None:
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a preset's key.")
 @model_options
-def render(
-    shot: Path, preset: str | None, out: Path, overrides: Sequence[str], offline: bool, allow_partial: bool
-) -> None:
+def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], **how: Any) -> None:
     """Restyle one SHOT.
 
     SHOT is a folder of passes, a folder of images, or a video. Run the same command again to resume.
@@ -99,9 +118,7 @@ def render(
     opened = open_shot(shot)
     chosen = load_preset(preset or preset_for(shot) or default_preset(opened), overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        result = render_shot(
-            opened, chosen, out, offline=offline, allow_partial=allow_partial, on_frame=advance
-        )
+        result = render_shot(opened, chosen, out, on_frame=advance, **_on_machine(**how))
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
     if result.skipped:
@@ -119,9 +136,7 @@ def render(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key in every preset."
 )
 @model_options
-def batch(
-    folder: Path, preset: str | None, out: Path, overrides: Sequence[str], offline: bool, allow_partial: bool
-) -> None:
+def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str], **how: Any) -> None:
     """Restyle every shot in FOLDER.
 
     Shots are its sub-folders and videos. What is done is skipped; a shot that fails stops no other.
@@ -134,9 +149,7 @@ def batch(
     jobs = find_jobs(folder, preset=preset, skip=out if out.is_dir() else None)
     check_presets(jobs, preset=preset, overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        run = run_batch(
-            jobs, out, overrides=overrides, offline=offline, allow_partial=allow_partial, on_frame=advance
-        )
+        run = run_batch(jobs, out, overrides=overrides, on_frame=advance, **_on_machine(**how))
         outcomes = list(run)
     Console().print(batch_table(outcomes))
     for result in (outcome.result for outcome in outcomes if outcome.result is not None):

@@ -126,7 +126,7 @@ def load_stylist(
     an accelerator, fp32 on a CPU. Raises ModelError.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    on_cpu = torch.device(device).type == "cpu"
+    on_cpu = _checked(device).type == "cpu"
     name = ("fp32" if on_cpu else "fp16") if precision == "auto" else precision
     model = models.load_model(
         plan.model,
@@ -149,6 +149,20 @@ def load_stylist(
     # a frame's bytes on a CPU depend on how many share its pass, so that number is the family's own there
     most = model.family.frames_at_once if on_cpu and plan.method == "frame" else plan.batch
     return Stylist(plan=plan, model=model, loras=stack, most=most, notes=list(stack.left_out))
+
+
+def _checked(name: str) -> torch.device:
+    """A device that is here. Raises ModelError."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch built without it asserts
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"device '{name}' is not here ({reason[:120]}); leave --device out, or name one that "
+            "lookdev doctor shows"
+        ) from None
+    return device
 
 
 def _is_out_of_memory(error: Exception) -> bool:

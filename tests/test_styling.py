@@ -83,3 +83,9 @@ def test_the_precision_asked_for(shot: Shot, stylist: Stylist) -> None:
     inputs = read_inputs(shot, stylist.plan, 0, 1)
     far = np.abs(half.style(0, inputs).astype(int) - stylist.style(0, inputs))
     assert 0 < far.mean() < 8  # another rounding of the same picture
+
+
+def test_a_device_that_is_not_here_is_one_line(stylist: Stylist) -> None:
+    for name in ("abacus", "xpu:7"):
+        with pytest.raises(ModelError, match=f"device '{name}' is not here"):
+            load_stylist(stylist.plan, device=name)
