@@ -184,10 +184,12 @@ def test_kinds_that_the_model_has_not(shot: Shot, tmp_path: Path) -> None:
     assert "found 'dept'; expected depth, pose, normal, canny, softedge" in message
 
 
-def test_a_hub_id_off_line(shot: Shot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    message = refusal(shot, tmp_path, control("depth", "nobody/nothing"), ModelError)
-    assert "not in the local cache and the network is off" in message
+def test_a_hub_id_off_line(shot: Shot, tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"control\[0\]\.path: ControlNet nobody/nothing: .*--offline"
+    ):
+        preset = make_preset(tmp_path / "preset.toml", extra=control("depth", "nobody/nothing"))
+        make_plan(shot, load_preset(preset), offline=True)
 
 
 def test_planning_with_files_needs_no_torch(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ heavy is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from pipeline.models.detect import (
 )
 from pipeline.models.families import Family
 from pipeline.models.header import Header, read_header
+from pipeline.models.hub import hub_file
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 CONFIG = "config.json"
@@ -69,13 +71,7 @@ def find_controlnet(path: str | Path) -> ControlNetFiles:
         beside = place.name.startswith("diffusion_pytorch_model") and config.is_file()
         return ControlNetFiles(place, config if beside else None)
     if is_hub_id(path):
-        cached = cached_controlnet(str(path))
-        if cached is None:
-            raise ModelError(
-                f"ControlNet {path}: is not in the local cache of huggingface_hub; download it first "
-                f"(hf download {path}), or give a file or folder"
-            )
-        return cached
+        return fetch_controlnet(str(path), offline=True)
     raise ModelError(f"ControlNet {path}: is not there; expected a .safetensors file, a folder or a hub id")
 
 
@@ -89,61 +85,24 @@ def is_hub_id(path: str | Path) -> bool:
 
 def cached_controlnet(hub_id: str) -> ControlNetFiles | None:
     """The files of a hub id in the local cache, or None; the network is not touched."""
-    from huggingface_hub import try_to_load_from_cache
-
-    def cached(name: str) -> Path | None:
-        found = try_to_load_from_cache(hub_id, name)
-        return Path(found) if isinstance(found, str) else None
-
-    weights = next((file for name in WEIGHTS if (file := cached(name)) is not None), None)
-    config = cached(CONFIG)
-    return None if weights is None or config is None else ControlNetFiles(weights, config)
+    try:
+        return fetch_controlnet(hub_id, offline=True)
+    except ModelError:
+        return None
 
 
 def fetch_controlnet(hub_id: str, *, offline: bool = False) -> ControlNetFiles:
-    """The files of a hub id: from the local cache, else downloaded unless `offline`.
-
-    HF_HUB_OFFLINE counts as `offline`. Raises ModelError when the hub has no such ControlNet, cannot be
-    reached, or may not be asked.
-    """
-    cached = cached_controlnet(hub_id)
-    if cached is not None:
-        return cached
-    from huggingface_hub import constants
-
-    if offline or constants.HF_HUB_OFFLINE:
-        raise ModelError(
-            f"ControlNet {hub_id}: is not in the local cache and the network is off; download it first "
-            f"(hf download {hub_id}), or give a file or folder"
-        )
-    return _download(hub_id)
-
-
-def _download(hub_id: str) -> ControlNetFiles:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    where = f"ControlNet {hub_id}"
-    transport: type[Exception] = HfHubHTTPError.__bases__[
-        0
-    ]  # its HTTP library's own error; which library, the version says
+    """The files of a hub id: from the local cache, else downloaded unless `offline`. Raises ModelError."""
     try:
-        config = Path(hf_hub_download(hub_id, CONFIG))
-        for name in WEIGHTS:
-            try:
-                return ControlNetFiles(Path(hf_hub_download(hub_id, name)), config)
-            except LocalEntryNotFoundError:  # the connection broke
-                raise
-            except EntryNotFoundError:
-                continue
-    except LocalEntryNotFoundError:
-        raise ModelError(
-            f"{where}: the hub cannot be reached; check the connection, or give a file or folder"
-        ) from None
-    except (transport, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{where}: cannot be downloaded ({reason[:160]}); check the name") from None
-    raise ModelError(f"{where}: has no {WEIGHTS[0]} on the hub; download its .safetensors and give that")
+        config = hub_file(hub_id, CONFIG, offline=offline)
+        try:
+            return ControlNetFiles(hub_file(hub_id, WEIGHTS[0], offline=offline), config)
+        except ModelError:
+            with contextlib.suppress(ModelError):
+                return ControlNetFiles(hub_file(hub_id, WEIGHTS[1], offline=offline), config)
+            raise
+    except ModelError as error:
+        raise ModelError(f"ControlNet {hub_id}: {error}") from None
 
 
 def check_controlnet(files: ControlNetFiles, family: Family, *, kind: str) -> Header:

@@ -30,12 +30,14 @@ CONTROL_PLACE: Mapping[str, str] = MappingProxyType(
 )
 
 
-def plan_controls(shot: Shot, preset: Preset, family: Family, model: Path) -> tuple[PlannedControl, ...]:
+def plan_controls(
+    shot: Shot, preset: Preset, family: Family, model: Path, *, offline: bool = False
+) -> tuple[PlannedControl, ...]:
     """Every [[control]] with its pass and file; `model` is the model's folder or file.
 
     Raises PresetError or ModelError as `check_controls`, ShotError for a pass that is not there.
     """
-    check_controls(preset, family, model)
+    check_controls(preset, family, model, offline=offline)
     planned = []
     for index, control in enumerate(preset.control):
         pass_name = CONTROL_PASS[control.kind]
@@ -50,7 +52,7 @@ def plan_controls(shot: Shot, preset: Preset, family: Family, model: Path) -> tu
     return tuple(planned)
 
 
-def check_controls(preset: Preset, family: Family, model: Path) -> None:
+def check_controls(preset: Preset, family: Family, model: Path, *, offline: bool = False) -> None:
     """What can be checked without a shot: kinds, files, their family by the files' headers.
 
     Raises PresetError for a kind that the model has no ControlNet for, ModelError for a file that does not
@@ -63,7 +65,7 @@ def check_controls(preset: Preset, family: Family, model: Path) -> None:
         else:
             if control.kind not in CONTROL_KINDS:
                 raise PresetError(f"{where}: found '{control.kind}'; expected {', '.join(CONTROL_KINDS)}")
-            _check_file(control.path, control.kind, family, preset.where("control", index, "path"))
+            _check_file(control.path, control.kind, family, preset.where("control", index, "path"), offline)
         if control.kind == "canny":
             _thresholds(preset, index)
 
@@ -97,16 +99,12 @@ def _check_own(kind: str, family: Family, model: Path, where: str) -> None:
         )
 
 
-def _check_file(path: str, kind: str, family: Family, where: str) -> None:
+def _check_file(path: str, kind: str, family: Family, where: str, offline: bool) -> None:
     try:
         if not is_hub_id(path):
             check_controlnet(find_controlnet(path), family, kind=kind)
             return
-        from huggingface_hub import constants
-
-        cached = cached_controlnet(path)
-        if cached is None and constants.HF_HUB_OFFLINE:
-            cached = fetch_controlnet(path, offline=True)  # says what to do
+        cached = fetch_controlnet(path, offline=True) if offline else cached_controlnet(path)
         if cached is not None:  # else it is downloaded, and checked, when the model is loaded
             check_controlnet(cached, family, kind=kind)
     except ModelError as error:

@@ -37,7 +37,7 @@ def make_plan(shot: Shot, preset: Preset, *, offline: bool = False, allow_partia
     """
     family, model_folder = _model(preset, offline=offline)
     _check_vae(preset)
-    controls = plan_controls(shot, preset, family, model_folder)
+    controls = plan_controls(shot, preset, family, model_folder, offline=offline)
     _check_motion(shot, preset)
     loras = _loras(preset, family)
     check_prompts(preset)
@@ -91,7 +91,7 @@ def check_preset(preset: Preset, *, offline: bool = False) -> tuple[str, ...]:
     """
     family, model_folder = _model(preset, offline=offline)
     _check_vae(preset)
-    check_controls(preset, family, model_folder)
+    check_controls(preset, family, model_folder, offline=offline)
     _check_steps(preset)
     check_prompts(preset)
     embeddings = plan_embeddings(preset, family)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -247,7 +247,9 @@ def test_the_weights_of_a_folder_take_its_config(tmp_path: Path) -> None:
 def test_a_hub_id_off_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="not in the local cache and the network is off; download it first"):
+    with pytest.raises(
+        ModelError, match=r"ControlNet nobody/nothing: .* HF_HUB_OFFLINE forbids"
+    ):
         load_controlnet("nobody/nothing", family=narrow_family("sd15"))
 
 
@@ -265,45 +267,6 @@ def test_a_hub_id_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     loaded = load_controlnet("org/depth-net", family=narrow_family("sd15"))
     assert torch.equal(loaded.conv_in.weight, net.conv_in.weight)
-
-
-@pytest.mark.parametrize(
-    ("status", "weights", "part"),
-    [
-        (None, (), "the hub cannot be reached; check the connection"),
-        (401, (), "cannot be downloaded ("),
-        (404, (), "has no diffusion_pytorch_model.safetensors on the hub"),
-        (404, ("diffusion_pytorch_model.fp16.safetensors",), ""),
-    ],
-)
-def test_a_hub_that_answers_or_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int | None, weights: tuple[str, ...], part: str
-) -> None:
-    """The download itself is stood in for, with the library's own errors: there is no network in tests."""
-    from huggingface_hub import errors
-
-    folder = write(make_net("sd15"), "fp16 folder", tmp_path)
-
-    def download(hub_id: str, name: str) -> str:
-        if status is None:
-            raise errors.LocalEntryNotFoundError("no connection")
-        response: Any = SimpleNamespace(status_code=status, headers={}, request=None)
-        if status == 401:
-            raise errors.RepositoryNotFoundError("401 Client Error\nmore", response=response)
-        if name != "config.json" and name not in weights:
-            raise errors.RemoteEntryNotFoundError("404", response=response)
-        return str(folder / name)
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    if part:
-        with pytest.raises(ModelError) as caught:
-            load_controlnet("org/net", family=narrow_family("sd15"))
-        assert part in str(caught.value) and "\n" not in str(caught.value)
-    else:
-        assert load_controlnet("org/net", family=narrow_family("sd15")).conv_in.weight.isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
