@@ -58,7 +58,8 @@ def random_parts(family: str, kinds: Sequence[str] = KINDS, *, seed: int = 0) ->
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         parts = build(spec, "cpu")
-        parts["vae"] = AutoencoderKL(**spec.vae)
+        # else diffusers' SDXL pipeline casts the shared VAE to float16 for good after its first call
+        parts["vae"] = AutoencoderKL(**spec.vae, force_upcast=False)
         for kind in kinds:
             parts[f"controlnet_{kind}"] = _controlnet(spec.unet)
     return parts

@@ -127,6 +127,9 @@ def _run(job: Job, work: Callable[[], RenderResult]) -> JobOutcome:
         return JobOutcome(job, work())
     except UserError as error:
         return JobOutcome(job, None, str(error), bad_input=True)
+    except PermissionError as error:
+        said = f"{error.filename or job.shot}: {error.strerror}; check who may read it"
+        return JobOutcome(job, None, said, bad_input=True)
     except Exception as error:  # a fault of ours in one shot must not cost the night's other shots
         log.exception("%s: failed", job.name)
         return JobOutcome(job, None, f"{job.shot}: internal error: {error!r}; see the traceback above")

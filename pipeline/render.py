@@ -33,7 +33,7 @@ from pipeline.output import (
     render_bytes,
     write_record,
 )
-from pipeline.plan import Plan, input_files, make_plan, plan_as_json
+from pipeline.plan import Plan, input_files, make_plan, model_files, plan_as_json
 from pipeline.preset import Preset
 from pipeline.shot import Shot
 from pipeline.steady import carry, finish, visible_backward
@@ -87,7 +87,7 @@ def render_shot(
     place in the model, with a note; else it is refused before the first frame. Raises UserError, one line,
     before any weights are loaded where the preset or the shot cannot work.
     """
-    plan = make_plan(shot, preset, offline=offline, allow_partial=allow_partial)
+    plan = make_plan(shot, preset, precision=machine.precision, offline=offline, allow_partial=allow_partial)
     journal = Journal(out / plan.shot, plan)
     if journal.is_done():
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
@@ -212,6 +212,7 @@ def _write_record(shot: Shot, journal: Journal) -> None:
     plan = journal.plan
     files = [*input_files(shot, plan), *(lora.path for lora in plan.loras)]
     files += [embedding.path for embedding in plan.embeddings]
+    files += model_files(plan)
     record = Record(
         shot=plan.shot,
         digest=plan.digest,

@@ -15,6 +15,7 @@ import torch
 
 from pipeline import diffuse, models
 from pipeline.conform import DEFAULT_THRESHOLDS, controls_at, frames_at
+from pipeline.diffuse.condition import condition
 from pipeline.errors import ModelError
 from pipeline.image import NotFiniteError, UInt8Array
 from pipeline.plan import Plan
@@ -69,22 +70,26 @@ class Stylist:
         Where memory runs out, half as many frames at once are tried, then a VAE in tiles, each with a note.
         Raises ModelError when one frame does not fit, or comes out as no finite numbers.
         """
+        count = len(inputs.frames)
+        if count > self.most:
+            return self._in_parts(start, inputs)
         look = self.plan.looks[start]
         self.loras.wear(look.loras)
         settings = _settings(look, clip_skip=self.plan.clip_skip)
-        seeds = self.plan.seeds[start : start + len(inputs.frames)]
+        seeds = self.plan.seeds[start : start + count]
         try:
             styled: UInt8Array = diffuse.img2img(
                 self.model, inputs.frames, inputs.controls, settings, seeds, known=known
             )
             return styled
-        except RuntimeError as error:  # torch.OutOfMemoryError is one
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
             if not _is_out_of_memory(error):
                 raise
         except NotFiniteError:
             raise ModelError(
-                f"frame {self.plan.frame_numbers[start]}: the model gave no finite numbers in "
-                f"{self.model.dtype}; take --precision bf16 or fp32, or another VAE"
+                f"frames {self.plan.frame_numbers[start]} to {self.plan.frame_numbers[start + count - 1]}: "
+                f"the model gave numbers that are not finite in {self.model.dtype}; take --precision bf16 or "
+                "fp32, or another VAE"
             ) from None
         return self._with_less(start, inputs, known)
 
@@ -94,10 +99,9 @@ class Stylist:
             torch.cuda.empty_cache()
         count = len(inputs.frames)
         if count > 1:
-            self.most = half = max(1, min(self.most, count) // 2)
-            self._say(f"memory ran out with {count} frames at once; {half} from here on")
-            parts = [self.style(start + i, inputs.part(i, i + half)) for i in range(0, count, half)]
-            return np.concatenate(parts)
+            self.most = count // 2
+            self._say(f"memory ran out with {count} frames at once; {self.most} from here on")
+            return self._in_parts(start, inputs)
         if getattr(self.model.vae, "use_tiling", True):
             raise ModelError(
                 f"{self.plan.width}x{self.plan.height}: not even one frame fits into memory; make size "
@@ -106,6 +110,14 @@ class Stylist:
         self.model.vae.enable_tiling()
         self._say("memory ran out with one frame; the VAE works in tiles from here on")
         return self.style(start, inputs, known=known)
+
+    def _in_parts(self, start: int, inputs: Inputs) -> UInt8Array:
+        parts, done = [], 0
+        while done < len(inputs.frames):
+            step = self.most  # it may shrink on the way
+            parts.append(self.style(start + done, inputs.part(done, done + step)))
+            done += step
+        return np.concatenate(parts)
 
     def _say(self, note: str) -> None:
         _LOG.warning("%s", note)
@@ -145,7 +157,8 @@ def load_stylist(
     stack.wear(plan.looks[0].loras)
     texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
     with torch.inference_mode():
-        models.encode_prompts(model, list(texts), clip_skip=plan.clip_skip)  # a clip_skip too high fails here
+        for text in texts:
+            condition(model, [text], plan.clip_skip)  # a clip_skip too high fails here
     # a frame's bytes on a CPU depend on how many share its pass, so that number is the family's own there
     most = model.family.frames_at_once if on_cpu and plan.method == "frame" else plan.batch
     return Stylist(plan=plan, model=model, loras=stack, most=most, notes=list(stack.left_out))
@@ -167,7 +180,9 @@ def _checked(name: str) -> torch.device:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """torch's own error on an accelerator; on a CPU its allocator says so in words."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    words = ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(word in str(error) for word in words)
 
 
 def _settings(look: Look, *, clip_skip: int) -> diffuse.Img2ImgSettings:

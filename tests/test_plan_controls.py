@@ -185,9 +185,7 @@ def test_kinds_that_the_model_has_not(shot: Shot, tmp_path: Path) -> None:
 
 
 def test_a_hub_id_off_line(shot: Shot, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"control\[0\]\.path: ControlNet nobody/nothing: .*--offline"
-    ):
+    with pytest.raises(ModelError, match=r"control\[0\]\.path: ControlNet nobody/nothing: .*--offline"):
         preset = make_preset(tmp_path / "preset.toml", extra=control("depth", "nobody/nothing"))
         make_plan(shot, load_preset(preset), offline=True)
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from pipeline.diffuse.settings import Prompt
-from pipeline.models import Conditioning, Model, encode_prompts
+from pipeline.models import Conditioning, Model, count_chunks, encode_prompts
 
 _Mix = tuple[tuple[str, float], ...]
-_KEPT = 16  # prompts kept encoded; an eased beat has two, a shot few
+_KEPT = 64  # texts kept encoded; a shot has few
 
 
 def condition(model: Model, prompts: Sequence[Prompt], clip_skip: int) -> Conditioning:
@@ -43,13 +43,21 @@ def rows_of(said: Conditioning, shape: tuple[int, ...]) -> tuple[torch.Tensor, d
 
 
 def _encoded(model: Model, texts: tuple[str, ...], clip_skip: int) -> Conditioning:
+    """One row for each text; those of one call are as long as the longest."""
+    most = max(count_chunks(model, text) for text in dict.fromkeys(texts))
     kept = model.said
-    if (texts, clip_skip) not in kept:
-        if len(kept) >= _KEPT:
-            del kept[next(iter(kept))]
-        kept[texts, clip_skip] = encode_prompts(model, texts, clip_skip=clip_skip)
-    said: Conditioning = kept[texts, clip_skip]
-    return said
+    rows: list[Conditioning] = []
+    for text in texts:
+        key = (text, clip_skip, most)
+        if key not in kept:
+            if len(kept) >= _KEPT:
+                del kept[next(iter(kept))]
+            kept[key] = encode_prompts(model, [text], clip_skip=clip_skip, num_chunks=most)
+        rows.append(kept[key])
+    pooled = [row.pooled for row in rows if row.pooled is not None]
+    return Conditioning(
+        tokens=torch.cat([row.tokens for row in rows]), pooled=torch.cat(pooled) if pooled else None
+    )
 
 
 def _mixed(encoded: torch.Tensor, mixes: Sequence[_Mix]) -> torch.Tensor:

@@ -20,6 +20,8 @@ from pipeline.models import Model
 
 _HINT = "controlnet_cond_embedding"  # diffusers' name of the layers that read a control image
 
+_AS_IT_IS = nn.Identity()  # one for all, so that a compiled network sees the same each time
+
 
 @dataclass(frozen=True)
 class _Steer:
@@ -72,7 +74,7 @@ class Guide:
         """
         readers = [(each.net, getattr(each.net, _HINT)) for each in self.steers if each.is_read]
         for net, _ in readers:
-            setattr(net, _HINT, nn.Identity())
+            setattr(net, _HINT, _AS_IT_IS)
         try:
             yield
         finally:

@@ -15,6 +15,7 @@ from pipeline.models.find import find_model
 if TYPE_CHECKING:
     from pipeline.models.encode import (
         Conditioning,
+        count_chunks,
         count_tokens,
         decode_latents,
         encode_images,
@@ -42,6 +43,8 @@ _HOMES = {
     **dict.fromkeys(
         (
             "Conditioning",
+            "count_chunks",
+            "count_chunks",
             "count_tokens",
             "decode_latents",
             "encode_images",
@@ -69,6 +72,7 @@ __all__ = [
     "LoraUse",
     "Model",
     "apply_loras",
+    "count_chunks",
     "count_tokens",
     "decode_latents",
     "encode_images",

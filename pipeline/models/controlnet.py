@@ -25,12 +25,12 @@ from pipeline.models.controlnet_file import (
     check_controlnet,
     fetch_controlnet,
     find_controlnet,
-    is_hub_id,
     read_config,
 )
 from pipeline.models.detect import is_union
 from pipeline.models.families import Family
 from pipeline.models.header import Header
+from pipeline.models.hub import is_hub_id
 from pipeline.models.weights import Part, WeightFile
 
 # The encoder of the control picture, as ControlNet's authors have it.

@@ -27,7 +27,7 @@ from pipeline.models.detect import (
 )
 from pipeline.models.families import Family
 from pipeline.models.header import Header, read_header
-from pipeline.models.hub import hub_file
+from pipeline.models.hub import hub_file, is_hub_id
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 CONFIG = "config.json"
@@ -73,14 +73,6 @@ def find_controlnet(path: str | Path) -> ControlNetFiles:
     if is_hub_id(path):
         return fetch_controlnet(str(path), offline=True)
     raise ModelError(f"ControlNet {path}: is not there; expected a .safetensors file, a folder or a hub id")
-
-
-def is_hub_id(path: str | Path) -> bool:
-    """Whether a value reads as "org/name": exactly one slash, and nothing of that name on disk."""
-    text = str(path)
-    parts = text.split("/")
-    plain = len(parts) == 2 and all(part and part not in (".", "..", "~") for part in parts)
-    return plain and not text.endswith(".safetensors") and not Path(text).exists()
 
 
 def cached_controlnet(hub_id: str) -> ControlNetFiles | None:

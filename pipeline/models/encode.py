@@ -29,20 +29,23 @@ class Conditioning:
 
 
 @torch.no_grad()
-def encode_prompts(model: Model, prompts: Sequence[str], *, clip_skip: int = 1) -> Conditioning:
+def encode_prompts(
+    model: Model, prompts: Sequence[str], *, clip_skip: int = 1, num_chunks: int = 1
+) -> Conditioning:
     """Prompts in A1111's syntax, of any length -> what a render is conditioned on, one row per prompt.
 
     Prompts are cut into chunks (`chunks.py`), each encoded by itself and put one after the other; those of
-    one call are filled up with empty chunks to the same number. Weights multiply the hidden states, whose
-    mean over the chunk is then restored (A1111's original emphasis). Stable Diffusion 1.x: the
-    `clip_skip`-th last hidden state, then the final norm. SDXL (Podell et al. 2023): both encoders' hidden
-    states side by side, without the norm, the last but one at `clip_skip` 1; pooled from the first chunk.
+    one call are filled up with empty chunks to the same number, at least `num_chunks`. Weights multiply the
+    hidden states, whose mean over the chunk is then restored (A1111's original emphasis). Stable Diffusion
+    1.x: the `clip_skip`-th last hidden state, then the final norm. SDXL (Podell et al. 2023): both encoders'
+    hidden states side by side, without the norm, the last but one at `clip_skip` 1; pooled from the first
+    chunk.
     Raises ModelError for `<lora:...>` in a prompt, a weight out of range, a clip_skip beyond the layers.
     """
     unique = list(dict.fromkeys(prompts))
     readers = _readers(model)
     chunked = [[reader.chunks(prompt) for prompt in unique] for reader in readers]
-    most = max(len(chunks) for of_reader in chunked for chunks in of_reader)
+    most = max(num_chunks, *(len(chunks) for of_reader in chunked for chunks in of_reader))
     encoded = [
         reader.encode([_filled(chunks, most, reader) for chunks in of_reader], clip_skip)
         for reader, of_reader in zip(readers, chunked, strict=True)
@@ -55,6 +58,11 @@ def encode_prompts(model: Model, prompts: Sequence[str], *, clip_skip: int = 1) 
         tokens=tokens.index_select(0, rows),
         pooled=None if pooled is None else pooled.to(model.dtype).index_select(0, rows),
     )
+
+
+def count_chunks(model: Model, prompt: str) -> int:
+    """How many chunks a prompt takes; see `encode_prompts`."""
+    return max(len(reader.chunks(prompt)) for reader in _readers(model))
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from pathlib import Path
 
 from pipeline.errors import ModelError
 from pipeline.models.detect import KIND_TITLES, family_of, family_title, kind_of
 from pipeline.models.families import FAMILIES, Family
 from pipeline.models.header import Header, read_header
-from pipeline.models.hub import hub_file, hub_snapshot
+from pipeline.models.hub import hub_file, hub_snapshot, is_hub_id
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WIDTHS = {1024: "SD 2.x", 1280: "the SDXL refiner"}
 _HUB_NAMES = {  # the whole model in one precision, without the copies in other formats beside it
     **dict.fromkeys(("unet", "vae"), ("config.json", "diffusion_pytorch_model.safetensors")),
     **dict.fromkeys(("text_encoder", "text_encoder_2"), ("config.json", "model.safetensors")),
-    **dict.fromkeys(("tokenizer", "tokenizer_2"), ("*.json", "*.txt")),
+    **dict.fromkeys(("tokenizer", "tokenizer_2"), ("*",)),
     "scheduler": ("*.json",),
 }
 
@@ -45,7 +43,7 @@ def find_model(
         return _family_of_file(path, allow_pickle), path
     if path.is_dir():
         return _family_of_folder(path), path
-    if _HUB_ID.fullmatch(str(name_or_path)):
+    if is_hub_id(name_or_path):
         folder = _from_hub(str(name_or_path), offline)
         return _family_of_folder(folder), folder
     built_in = [family.name for family in FAMILIES.values() if family.folder is not None]
@@ -61,6 +59,7 @@ def find_model(
 
 def _from_hub(repo: str, offline: bool) -> Path:
     """The folder of a diffusers pipeline on the hub: the parts that its index names."""
+    _family_of_folder(hub_file(repo, "unet/config.json", offline=offline).parent.parent)  # before gigabytes
     index = hub_file(repo, "model_index.json", offline=offline)
     try:
         parts = [part for part in json.loads(index.read_text(encoding="utf-8")) if part in _HUB_NAMES]
@@ -103,6 +102,8 @@ def _family_of_folder(folder: Path) -> Family:
     config = folder / "unet" / "config.json"
     try:
         width = json.loads(config.read_text(encoding="utf-8"))["cross_attention_dim"]
+        if not isinstance(width, int):
+            raise TypeError(f"cross_attention_dim is {width}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{folder}: no readable unet/config.json ({type(error).__name__}); expected a model folder in "

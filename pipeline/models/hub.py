@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from pipeline.errors import ModelError
 
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _INDEX = "*.safetensors.index.json"  # names the parts of weights that are kept in several files
+
+
+def is_hub_id(name: str | Path) -> bool:
+    """Whether a value reads as "org/name": one slash, no spaces, no file of weights, nothing on disk."""
+    text = str(name)
+    is_file = text.lower().endswith((".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf"))
+    named = _ID.fullmatch(text) is not None and not is_file
+    return named and not text.startswith((".", "~")) and not Path(text).exists()
 
 
 def hub_file(repo: str, filename: str, *, offline: bool) -> Path:

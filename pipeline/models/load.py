@@ -21,12 +21,12 @@ from pipeline.errors import ModelError
 from pipeline.models.architectures import Architecture, TextEncoder, architecture
 from pipeline.models.controlnet import as_kind, controlnet_parts
 from pipeline.models.families import Family
-from pipeline.models.find import PICKLES, find_model, header_of
+from pipeline.models.find import find_model, header_of
 from pipeline.models.model import Model
 from pipeline.models.original import UNET_PREFIX, VAE_PREFIX, text_names, unet_names, vae_names
 from pipeline.models.tokenizer import clip_tokenizer
 from pipeline.models.vae import vae_part
-from pipeline.models.weights import Part, WeightFile
+from pipeline.models.weights import Part, WeightFile, weights_in
 
 _WEIGHTS = "diffusion_pytorch_model"
 _TEXT_WEIGHTS = "model"
@@ -87,14 +87,11 @@ _Contents = tuple[dict[str, Part], dict[str, Any], Mapping[str, Any]]  # parts, 
 
 def _from_folder(family: Family, folder: Path, vae: Path | None, allow_pickle: bool) -> _Contents:
     parts = {"unet": _folder_part(UNet2DConditionModel, folder / "unet", "UNet", allow_pickle)}
-    if vae is None:
-        parts["vae"] = _folder_part(AutoencoderKL, folder / "vae", "VAE", allow_pickle, vae_names)
-    else:
-        parts["vae"] = vae_part(vae, family, allow_pickle=allow_pickle)
+    parts["vae"] = vae_part(vae or folder / "vae", family, allow_pickle=allow_pickle)
     tokenizers = {}
     for encoder in architecture(family.name).text_encoders:
         own = folder / encoder.root
-        weights = WeightFile(_weights_in(own, _TEXT_WEIGHTS, allow_pickle), allow_pickle=allow_pickle)
+        weights = WeightFile(weights_in(own, _TEXT_WEIGHTS, allow_pickle), allow_pickle=allow_pickle)
         build = functools.partial(_text_encoder, encoder, functools.partial(_text_config, own))
         parts[encoder.root] = Part(encoder.root.replace("_", " "), build, weights)
         name = encoder.root.replace("text_encoder", "tokenizer")
@@ -167,28 +164,12 @@ def _require_parts(family: Family, folder: Path, controls: Sequence[str], vae: P
     raise ModelError(f"{folder}: has no {missing[0]}{more}; {advice}")
 
 
-def _weights_in(folder: Path, stem: str, allow_pickle: bool) -> Path:
-    """The weights of a part's folder: as its maker saved them, or the half-precision copy."""
-    for end in (".safetensors", ".fp16.safetensors"):
-        if (folder / f"{stem}{end}").is_file():
-            return folder / f"{stem}{end}"
-    pickles = [file for file in sorted(folder.glob("*")) if file.suffix in PICKLES]
-    if pickles and allow_pickle:
-        return pickles[0]
-    advice = "expected a model folder in diffusers layout with safetensors weights"
-    if pickles:
-        advice = f"only {pickles[0].name}, a pickle: set allow_pickle = true if you trust its maker"
-    raise ModelError(f"{folder.parent}: has no {folder.name}/{stem}.safetensors; {advice}")
-
-
-def _folder_part(kind: Any, folder: Path, title: str, allow_pickle: bool, rename: Any = None) -> Part:
+def _folder_part(kind: Any, folder: Path, title: str, allow_pickle: bool) -> Part:
     def build() -> nn.Module:
         return _diffusers(kind, kind.load_config(folder, local_files_only=True))
 
-    weights = _weights_in(folder, _WEIGHTS, allow_pickle)
-    if rename is None:
-        return Part(title, build, WeightFile(weights, allow_pickle=allow_pickle))
-    return Part(title, build, WeightFile(weights, functools.partial(rename, spec=None), "", allow_pickle))
+    weights = weights_in(folder, _WEIGHTS, allow_pickle)
+    return Part(title, build, WeightFile(weights, allow_pickle=allow_pickle))
 
 
 def _diffusers(kind: Any, config: Mapping[str, Any]) -> nn.Module:

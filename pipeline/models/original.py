@@ -28,8 +28,7 @@ _OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", "
 
 def unet_names(state: Mapping[str, torch.Tensor], spec: Architecture) -> State:
     """UNet weights of a single file (prefix UNET_PREFIX) under diffusers' names."""
-    converted: State = convert_ldm_unet_checkpoint(dict(state), dict(spec.unet))
-    return converted
+    return _found(convert_ldm_unet_checkpoint(dict(state), dict(spec.unet)))
 
 
 def vae_names(state: Mapping[str, torch.Tensor], spec: Architecture) -> State:
@@ -38,8 +37,7 @@ def vae_names(state: Mapping[str, torch.Tensor], spec: Architecture) -> State:
     """
     if any(name.startswith(("encoder.down_blocks.", "decoder.up_blocks.")) for name in state):
         return {_modern(name): tensor for name, tensor in state.items()}
-    converted: State = convert_ldm_vae_checkpoint(dict(state), dict(spec.vae))
-    return converted
+    return _found(convert_ldm_vae_checkpoint(dict(state), dict(spec.vae)))
 
 
 def text_names(state: Mapping[str, torch.Tensor], encoder: TextEncoder) -> State:
@@ -49,6 +47,11 @@ def text_names(state: Mapping[str, torch.Tensor], encoder: TextEncoder) -> State
     shape = SimpleNamespace(config=SimpleNamespace(hidden_size=encoder.config["hidden_size"]))
     converted: State = convert_open_clip_checkpoint(shape, dict(state), prefix=encoder.original)
     return converted
+
+
+def _found(converted: Mapping[str, torch.Tensor | None]) -> State:
+    """Without what the converter did not find: it writes None there."""
+    return {name: tensor for name, tensor in converted.items() if tensor is not None}
 
 
 def _modern(name: str) -> str:

@@ -6,6 +6,7 @@ torch's `weights_only=True` unpickler builds tensors and containers and refuses 
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +33,11 @@ DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
         "BOOL": torch.bool,
     }
 )
+# What reading a damaged pickle raises, beside what says that it holds more than tensors.
+BROKEN_PICKLE = (
+    *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError),
+    struct.error,
+)
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -55,11 +61,14 @@ def pickle_tensors(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: holds more than plain weights, or is damaged; it is not read: convert it to "
             "safetensors with a tool that its maker names"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except BROKEN_PICKLE as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path}: cannot be read ({reason[:160]}); copy the file again") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    items = state.items() if isinstance(state, dict) else ()
+    tensors = {
+        name: value for name, value in items if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
     if not tensors:
         raise ModelError(f"{path}: holds no named weights; expected a checkpoint's state dict")
     return tensors

@@ -17,10 +17,10 @@ from pipeline.models.detect import KIND_TITLES, kind_of
 from pipeline.models.families import Family
 from pipeline.models.find import header_of
 from pipeline.models.original import VAE_PREFIX, vae_names
-from pipeline.models.weights import Part, WeightFile
+from pipeline.models.weights import Part, WeightFile, weights_in
 
 _CONFIG = "config.json"
-_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
+_WEIGHTS = "diffusion_pytorch_model"
 
 
 def vae_part(path: Path, family: Family, *, allow_pickle: bool = False) -> Part:
@@ -53,15 +53,15 @@ def _from_folder(folder: Path, family: Family, allow_pickle: bool) -> Part:
             f"{folder}: no readable {_CONFIG} ({type(error).__name__}); expected a VAE's folder in diffusers "
             "layout, or give its .safetensors file"
         ) from error
-    files = [folder / name for name in _NAMES if (folder / name).is_file()]
-    if not files or name not in ("AutoencoderKL", "AutoencoderTiny"):
-        found = f"no {_NAMES[0]}" if not files else f"a {name}"
-        raise ModelError(f"{folder}: has {found}; expected an AutoencoderKL or AutoencoderTiny with weights")
+    if name not in ("AutoencoderKL", "AutoencoderTiny"):
+        raise ModelError(f"{folder}: is a {name}; expected an AutoencoderKL or AutoencoderTiny")
+    file = weights_in(folder, _WEIGHTS, allow_pickle)
     if name == "AutoencoderTiny":
-        weights = WeightFile(files[0], allow_pickle=allow_pickle)
-        return Part("tiny VAE", functools.partial(_built, AutoencoderTiny, config), weights)
+        build = functools.partial(_built, AutoencoderTiny, config)
+        return Part("tiny VAE", build, WeightFile(file, allow_pickle=allow_pickle))
     rename = functools.partial(vae_names, spec=architecture(family.name))
-    return Part("VAE", functools.partial(_built, AutoencoderKL, config), WeightFile(files[0], rename))
+    build = functools.partial(_built, AutoencoderKL, config)
+    return Part("VAE", build, WeightFile(file, rename, "", allow_pickle))
 
 
 def _built(kind: Any, config: Mapping[str, Any]) -> nn.Module:

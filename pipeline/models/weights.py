@@ -82,7 +82,7 @@ class Part:
             raise ModelError(
                 f"{where}: its config makes no network ({reason[:160]}); copy it again"
             ) from error
-        ours, theirs = module.state_dict(), _matched(module, self.weights.shapes())
+        ours, theirs = module.state_dict(), _matched(module, self._shapes(where))
         missing = [name for name in ours if name not in theirs]
         if missing:
             raise ModelError(
@@ -103,6 +103,15 @@ class Part:
                 )
         return module
 
+    def _shapes(self, where: str) -> State:
+        try:
+            return self.weights.shapes()
+        except (KeyError, IndexError, AttributeError, TypeError) as error:  # a converter that misses a key
+            raise ModelError(
+                f"{where}: has no {error}, or its names are of no known layout; expected a whole file of "
+                "this family: copy it again"
+            ) from error
+
     def fill(self, module: nn.Module, device: str | torch.device, dtype: torch.dtype) -> Any:
         """Read the weights into a prepared network: in eval mode, frozen, on `device` in `dtype`."""
         positions = {name: buffer for name, buffer in module.named_buffers() if name.endswith(_POSITIONS)}
@@ -121,6 +130,20 @@ class Part:
                 )
         module.load_state_dict(state)  # copies and casts
         return module.eval().requires_grad_(False)
+
+
+def weights_in(folder: Path, stem: str, allow_pickle: bool) -> Path:
+    """The weights of a part's folder: as its maker saved them, or the half-precision copy."""
+    for end in (".safetensors", ".fp16.safetensors"):
+        if (folder / f"{stem}{end}").is_file():
+            return folder / f"{stem}{end}"
+    pickles = [file for file in sorted(folder.glob("*")) if file.suffix in PICKLES]
+    if pickles and allow_pickle:
+        return pickles[0]
+    advice = "expected a model folder in diffusers layout with safetensors weights"
+    if pickles:
+        advice = f"only {pickles[0].name}, a pickle: set allow_pickle = true if you trust its maker"
+    raise ModelError(f"{folder.parent}: has no {folder.name}/{stem}.safetensors; {advice}")
 
 
 def _matched(module: nn.Module, state: Mapping[str, torch.Tensor]) -> State:

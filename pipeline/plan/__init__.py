@@ -5,7 +5,7 @@ anything heavy is loaded. Two digests key what is on disk: `frames_digest` cover
 styled pixels, `digest` also what decides the video made from them.
 """
 
-from pipeline.plan.digest import input_files, plan_as_json
+from pipeline.plan.digest import input_files, model_files, plan_as_json
 from pipeline.plan.make import check_preset, make_plan
 from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora
 
@@ -17,5 +17,6 @@ __all__ = [
     "check_preset",
     "input_files",
     "make_plan",
+    "model_files",
     "plan_as_json",
 ]

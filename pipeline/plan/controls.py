@@ -14,9 +14,9 @@ from pipeline.models.controlnet_file import (
     check_controlnet,
     fetch_controlnet,
     find_controlnet,
-    is_hub_id,
 )
 from pipeline.models.families import CONTROL_KINDS, Family
+from pipeline.models.hub import is_hub_id
 from pipeline.plan.values import PlannedControl
 from pipeline.preset import Preset
 from pipeline.shot import Shot
@@ -71,7 +71,10 @@ def check_controls(preset: Preset, family: Family, model: Path, *, offline: bool
 
 
 def controlnet_files(control: PlannedControl) -> ControlNetFiles | None:
-    """Where a planned ControlNet's files are; None for the model's own and for a hub id."""
+    """Where a planned ControlNet's files are; None for the model's own and for a hub id.
+
+    A hub id's would not be there before its first render and would change the digest after it.
+    """
     if control.path is None or is_hub_id(control.path):
         return None
     return find_controlnet(control.path)

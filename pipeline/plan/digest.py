@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import stamp
+from pipeline.models.families import FAMILIES
+from pipeline.models.find import PICKLES
 from pipeline.plan.controls import controlnet_files
 from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl, runs
 from pipeline.preset import Look, Steering
@@ -65,11 +67,31 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     return dataclasses.replace(draft, frames_digest=frames_digest, digest=digest)
 
 
+_PICKLED = tuple(suffix.removeprefix(".") for suffix in PICKLES)
+
+
+def model_files(plan: Plan) -> list[Path]:
+    """The weights that a plan was made with, for the record: of the model, its VAE and its ControlNets.
+
+    The built-in model's are left out: lookdev's version says them.
+    """
+    files = [] if plan.model in FAMILIES else _weights_at(Path(plan.model))
+    files += [] if plan.vae is None else _weights_at(plan.vae)
+    nets = (controlnet_files(control) for control in plan.controls)
+    return [*files, *(net.weights for net in nets if net is not None)]
+
+
+def _weights_at(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    return sorted(file for end in ("safetensors", *_PICKLED) for file in place.rglob(f"*.{end}"))
+
+
 def _stamps(place: Path) -> list[Any]:
     """A file's stamp, or those of a folder's weights and configs."""
     if place.is_file():
         return [stamp(place, place.parent)]
-    files = (file for end in ("safetensors", "json") for file in place.rglob(f"*.{end}"))
+    files = (file for end in ("safetensors", "json", "txt", *_PICKLED) for file in place.rglob(f"*.{end}"))
     return [stamp(file, place) for file in sorted(files)]
 
 

@@ -13,6 +13,7 @@ from pipeline.models.detect import KIND_TITLES, kind_of
 from pipeline.models.families import FAMILIES, Family
 from pipeline.models.find import find_model, header_of
 from pipeline.models.header import Header, read_header
+from pipeline.models.hub import is_hub_id
 from pipeline.models.lora_family import check_lora_family
 from pipeline.plan.controls import check_controls, plan_controls
 from pipeline.plan.digest import with_digests
@@ -26,10 +27,12 @@ from pipeline.shot import Shot
 STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
 
 
-def make_plan(shot: Shot, preset: Preset, *, offline: bool = False, allow_partial: bool = False) -> Plan:
+def make_plan(
+    shot: Shot, preset: Preset, *, precision: str = "auto", offline: bool = False, allow_partial: bool = False
+) -> Plan:
     """Resolve a preset for one shot.
 
-    `offline` forbids fetching what is not on this machine; `allow_partial` goes into the plan.
+    `offline` forbids fetching what is not on this machine; `precision` and `allow_partial` go into the plan.
 
     Raises PresetError (a value that this model or shot cannot take), ShotError (a pass that is asked for
     and not there) or ModelError (the model, a LoRA or embedding file), each one line, before any weights are
@@ -70,6 +73,7 @@ def make_plan(shot: Shot, preset: Preset, *, offline: bool = False, allow_partia
         embeddings=embeddings,
         clip_skip=preset.clip_skip,
         vae=preset.vae,
+        precision=precision,
         allow_pickle=preset.allow_pickle,
         allow_partial=allow_partial,
         batch=1 if preset.temporal.method == "blend" else preset.batch,
@@ -106,10 +110,10 @@ def _model(preset: Preset, *, offline: bool) -> tuple[Family, Path]:
     """A family's name, a hub id, or a file or folder relative to the preset file that names it."""
     try:
         folder = (preset.folder_of("model") / Path(preset.model).expanduser()).resolve()
-        is_there = preset.model not in FAMILIES and folder.exists()
-        return find_model(
-            folder if is_there else preset.model, offline=offline, allow_pickle=preset.allow_pickle
-        )
+        may_be_a_name = is_hub_id(preset.model) or not {"/", ".", "~"} & set(preset.model)
+        named = preset.model in FAMILIES or (may_be_a_name and not folder.exists())
+        name = preset.model if named else folder
+        return find_model(name, offline=offline, allow_pickle=preset.allow_pickle)
     except (ModelError, RuntimeError) as error:  # RuntimeError: ~name of nobody here
         raise PresetError(f"{preset.where('model')}: {error}") from None
 

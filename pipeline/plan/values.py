@@ -73,6 +73,7 @@ class Plan:
     embeddings: tuple[PlannedEmbedding, ...]
     clip_skip: int
     vae: Path | None
+    precision: str
     allow_pickle: bool
     allow_partial: bool
     batch: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -61,6 +62,9 @@ class Strict(BaseModel):
     )
 
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # as `pipeline.models.hub` has it
+
+
 def _controlnet_beside_the_file(value: Any, info: ValidationInfo) -> Any:
     """An existing path as an absolute one; "org/name" of nothing on disk stays: it is a hub id."""
     path = _beside_the_file(value, info)
@@ -68,8 +72,7 @@ def _controlnet_beside_the_file(value: Any, info: ValidationInfo) -> Any:
         return value
     if path.exists():
         return str(path)
-    parts = value.split("/")
-    if len(parts) == 2 and all(part.strip(".~") for part in parts) and not value.endswith(WEIGHTS_SUFFIXES):
+    if _HUB_ID.fullmatch(value) and value[0] not in ".~" and not value.lower().endswith(WEIGHTS_SUFFIXES):
         return value
     raise ValueError(f"found no {path}; expected a .safetensors file, a folder or a hub id org/name")
 

@@ -247,9 +247,7 @@ def test_the_weights_of_a_folder_take_its_config(tmp_path: Path) -> None:
 def test_a_hub_id_off_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        ModelError, match=r"ControlNet nobody/nothing: .* HF_HUB_OFFLINE forbids"
-    ):
+    with pytest.raises(ModelError, match=r"ControlNet nobody/nothing: .* HF_HUB_OFFLINE forbids"):
         load_controlnet("nobody/nothing", family=narrow_family("sd15"))
 
 

@@ -218,3 +218,21 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
 def test_families_without_weights_here_say_what_to_give() -> None:
     with pytest.raises(ModelError, match=r"'sd15': Stable Diffusion 1\.5 does not come with lookdev; give"):
         find_model("sd15")
+
+
+@pytest.mark.parametrize("gone", ["label_emb.0.0.weight", "input_blocks.3.0.op.bias", "time_embed.0.bias"])
+def test_what_the_converter_stumbles_over_is_one_line(case: Case, tmp_path: Path, gone: str) -> None:
+    state = checkpoint_state(case.parts)
+    if state.pop(f"model.diffusion_model.{gone}", None) is None:
+        pytest.skip("SDXL's only")
+    path = write_state(tmp_path / "gone.safetensors", state)
+    with pytest.raises(ModelError, match=r"gone.safetensors: UNet: ") as caught:
+        load_model(path, controls=())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("models/v1-5.safetensors", "my models/v1", "../v1"):
+        with pytest.raises(ModelError, match="is not there; known names"):
+            find_model(name)
