@@ -119,11 +119,16 @@ def _centres(old: int, new: int) -> NDArray[np.intp]:
     return np.minimum(((np.arange(new) + 0.5) * old / new).astype(np.intp), old - 1)
 
 
-def _draw_depth(window: _Window) -> UInt8Array:
-    files = [str(file) for file in window.shot.passes["depth"].files[window.start : window.stop]]
-    picture = depth_map(read_pass(window.shot, "depth", window.start, window.stop), names=files)
+def _draw_pass(window: _Window, name: str, draw: Callable[..., UInt8Array]) -> UInt8Array:
+    """A pass drawn at its own size and then resized; errors name its files."""
+    files = [str(file) for file in window.shot.passes[name].files[window.start : window.stop]]
+    picture = draw(read_pass(window.shot, name, window.start, window.stop), names=files)
     resized: UInt8Array = resize(picture, height=window.height, width=window.width)
     return resized
+
+
+def _draw_depth(window: _Window) -> UInt8Array:
+    return _draw_pass(window, "depth", depth_map)
 
 
 def _draw_pose(window: _Window) -> UInt8Array:
@@ -144,10 +149,7 @@ def _scaled(figure: Figure, scale: Float32Array) -> Figure:
 
 
 def _draw_normal(window: _Window) -> UInt8Array:
-    files = [str(file) for file in window.shot.passes["normal"].files[window.start : window.stop]]
-    picture = normal_map(read_pass(window.shot, "normal", window.start, window.stop), names=files)
-    resized: UInt8Array = resize(picture, height=window.height, width=window.width)
-    return resized
+    return _draw_pass(window, "normal", normal_map)
 
 
 def _draw_canny(window: _Window) -> UInt8Array:

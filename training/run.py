@@ -16,7 +16,8 @@ from pathlib import Path
 
 from pipeline.errors import DatasetError, ModelError
 from pipeline.files import file_digest
-from pipeline.models import FAMILIES, find_model
+from pipeline.models import FAMILIES, Family, find_model
+from pipeline.models.architectures import architecture
 from training.dataset import Dataset, load_dataset
 from training.schema import read_dataset_file
 
@@ -90,6 +91,20 @@ def model_digest(folder: Path, control_kinds: Sequence[str]) -> str:
     return state.hexdigest()
 
 
+def _check_trainable(family: Family, model: Path) -> None:
+    """Refuse what training cannot take yet: two text encoders, and models that are one file."""
+    if len(architecture(family.name).text_encoders) > 1:
+        raise ModelError(
+            f"model {model}: is {family.title}, which training does not take yet; expected the miniature "
+            '("mini") or a Stable Diffusion 1.5 folder in diffusers layout'
+        )
+    if not model.is_dir():
+        raise ModelError(
+            f"model {model}: is one file, which training does not take yet; expected the miniature "
+            '("mini") or a folder in diffusers layout'
+        )
+
+
 def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
     """The checked dataset, the model's name or path, and its folder. Loads no weights."""
     file = read_dataset_file(path)
@@ -97,5 +112,6 @@ def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
         raise DatasetError(f"--steps {steps}: expected 1 or more")
     model: str | Path = file.model if file.model in FAMILIES else path.parent / file.model
     family, folder = find_model(model)
+    _check_trainable(family, folder)
     data = load_dataset(path, file, size=family.default_size, control_kinds=family.control_kinds)
     return data if steps is None else data.with_steps(steps), model, folder

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.preset.sampling import SCHEDULERS, Spacing
+
 # A prompt, or several whose embeddings are added with these weights, which add up to 1.
 Prompt = str | tuple[tuple[str, float], ...]
 
-SCHEDULER_NAMES = (
-    "ddim",
-    "euler",
-    "euler_a",
-    "dpmpp_2m",
-    "dpmpp_2m_karras",
-    "dpmpp_sde_karras",
-    "unipc",
-    "lcm",
-    "tcd",
-)
-SPACINGS = ("leading", "linspace", "trailing")
+SCHEDULER_NAMES = SCHEDULERS
+SPACINGS: tuple[str, ...] = get_args(Spacing)
 
 
 @dataclass(frozen=True)

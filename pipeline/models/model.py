@@ -13,13 +13,13 @@ from pipeline.models.families import Family
 
 @dataclass(frozen=True)
 class Model:
-    """The modules of one model, in eval mode, frozen, on one device, in one dtype.
+    """The modules of one model, in eval mode, frozen, on one device, in one dtype (a VAE may be in float32).
 
     unet            diffusers UNet2DConditionModel
-    vae             diffusers AutoencoderKL
+    vae             diffusers AutoencoderKL or AutoencoderTiny
     text_encoder    transformers CLIPTextModel
     tokenizer       transformers CLIPTokenizer
-    controlnets     kind -> diffusers ControlNetModel; a control image is RGB in [0, 1]
+    controlnets     kind -> diffusers ControlNetModel or UnionControlNet; a control image is RGB in [0, 1]
     scheduler_config  the config a diffusers scheduler is built from
     text_encoder_2, tokenizer_2     SDXL's second pair (CLIPTextModelWithProjection); None in other families
     embedding_ids   word of a textual inversion, in lower case -> the ids of its vectors in each text encoder
