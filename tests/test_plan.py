@@ -61,10 +61,6 @@ def test_every_number_is_resolved(shot: Shot, tmp_path: Path) -> None:
     assert json.loads(json.dumps(plan_as_json(plan)))["digest"] == plan.digest
 
 
-def test_blend_goes_frame_by_frame(shot: Shot, tmp_path: Path) -> None:
-    assert planned(shot, tmp_path, method="blend").batch == 1
-
-
 def test_fresh_noise_counts_seeds_up(shot: Shot, tmp_path: Path) -> None:
     assert planned(shot, tmp_path, "", "seed=7", "temporal.noise=fresh").seeds == (7, 8, 9, 10, 11)
 
