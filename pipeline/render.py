@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import diffuse
 from pipeline.conform import frames_at, geometry_at
+from pipeline.estimate import make_estimates
 from pipeline.image import UInt8Array
 from pipeline.journal import Journal, held
 from pipeline.output import (
@@ -94,6 +95,9 @@ def render_shot(
     needed = render_bytes(plan.num_frames, plan.height, plan.width, scale=plan.scale, crf=plan.crf)
     check_space(out, needed)
     with held(journal.folder):
+        shot = make_estimates(
+            shot, plan.estimates, fallback=out, device=machine.device, on_frame=on_frame or _silent
+        )
         num_rendered, seconds = _make_frames(shot, journal, machine, offline, on_frame or _silent)
         settings = VideoSettings(crf=plan.crf, scale=plan.scale)
         encode_video(journal.read_all(), journal.video, fps=plan.fps, audio=shot.audio, settings=settings)

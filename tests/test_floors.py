@@ -17,11 +17,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("files",),
     ("image",),
     ("shot", "preset", "controls", "models", "steady"),
+    ("estimate",),
     ("plan", "diffuse", "conform"),
     ("output", "journal", "steps", "styling"),
     ("render", "score", "deflicker"),
     ("batch", "doctor"),
-    ("screen", "cli_shot", "cli_preset", "cli_lora"),
+    ("screen",),
+    ("cli_shot", "cli_preset", "cli_lora"),
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

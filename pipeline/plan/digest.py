@@ -36,7 +36,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 def input_files(shot: Shot, plan: Plan) -> list[Path]:
     """The shot's files that decide the styled pixels: the pictures and the passes that this plan reads."""
-    motion = ("motion", *sorted(VISIBILITY_PASSES)) if plan.method == "blend" else ()
+    motion = ("motion", *sorted(VISIBILITY_PASSES)) if plan.method != "frame" else ()
     drawn = [name for c in plan.controls for name in (c.pass_name, *ALSO_DRAWN_FROM.get(c.kind, ()))]
     names = dict.fromkeys(("rgb", *drawn, *motion))
     return [file for name in names if name in shot.passes for file in shot.passes[name].files]
@@ -55,6 +55,7 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     fields["embeddings"] = [[embedding.sha256, embedding.name] for embedding in draft.embeddings]
     fields["vae"] = draft.vae is not None
     fields["controls"] = [_identity_of(control) for control in draft.controls]
+    fields["estimates"] = [[each.method, each.weights_stamp] for each in draft.estimates]
     identity = {
         "version": PLAN_VERSION,
         "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],
