@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-
-from pipeline.conform import nearest
 from pipeline.errors import ShotError
-from pipeline.estimate.flow import dis_flow, ways_between
-from pipeline.image import Float32Array, UInt8Array, resize
-from pipeline.shot import Shot, iterate_frames, read_motion, read_pass
+from pipeline.footage import Footage, motion_origin
+from pipeline.image import UInt8Array, resize
+from pipeline.shot import Shot, iterate_frames
 from pipeline.steady.metrics import Step
-from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_both_ways
-from pipeline.steady.warp import BoolArray, in_frame
 
-Origin = Literal["motion pass", "estimated (DIS)"]
 WINDOW = 8  # frames read at a time
 ASPECT_TOLERANCE = 0.02  # a render may be cropped or padded to even sizes
-
-
-def motion_origin(shot: Shot) -> Origin:
-    """Where `iterate_ways` takes this shot's motion from."""
-    return "motion pass" if "motion" in shot.passes else "estimated (DIS)"
 
 
 def film_name(styled: Shot, shot: Shot) -> str:
@@ -77,41 +65,9 @@ def iterate_ways(shot: Shot, *, width: int, height: int, start: int = 0) -> Iter
     """The pairs of steps t -> t + 1 and t + 1 -> t from t = `start` on, at the given size, one at a time.
 
     With a motion pass the flow is exact. What is seen in both frames then comes from the `visible` pass, else
-    from ids and depth, else from going there and back. Without one, flow is OpenCV's DIS (Kroeger et al.
-    2016) on the shot's own pictures, seen where there and back agree and the grey stays about the
-    same. Raises ShotError for a damaged pass.
+    from ids and depth, else from going there and back. Without one, flow is estimated on the shot's own
+    pictures. Raises ShotError for a damaged pass.
     """
-    if motion_origin(shot) == "motion pass":
-        for t in range(start, shot.num_frames - 1):
-            yield _exact(shot, t, width, height)
-    else:
-        yield from ways_between(each_frame(shot, width=width, height=height, start=start), dis_flow())
-
-
-def _exact(shot: Shot, t: int, width: int, height: int) -> tuple[Step, Step]:
-    motion = read_motion(shot, t, t + 2)
-    scale = np.array([width / shot.width, height / shot.height], np.float32)
-    forward, backward = (
-        nearest(flow, width=width, height=height) * scale for flow in (motion.forward[0], motion.backward[1])
-    )
-    seen_onward, seen_back = _seen(shot, t, forward, backward)
-    return Step(forward, seen_onward), Step(backward, seen_back)
-
-
-def _seen(shot: Shot, t: int, forward: Float32Array, backward: Float32Array) -> tuple[BoolArray, BoolArray]:
-    """Which pixels of frame t are seen in t + 1, and which of t + 1 in t: each bool [H, W]."""
-    height, width = forward.shape[:2]
-    if "visible" in shot.passes:
-        visible = _picked(shot, "visible", t, width, height)
-        onward: BoolArray = in_frame(forward) & (visible[0] & VISIBLE_NEXT > 0)
-        back: BoolArray = in_frame(backward) & (visible[1] & VISIBLE_PREVIOUS > 0)
-        return onward, back
-    ids, depth = (
-        _picked(shot, name, t, width, height) if name in shot.passes else None for name in ("ids", "depth")
-    )
-    return seen_both_ways(forward, backward, ids=ids, depth=depth)
-
-
-def _picked(shot: Shot, name: str, t: int, width: int, height: int) -> Any:
-    """Frames t and t + 1 of a pass at the given size."""
-    return np.stack([nearest(each, width=width, height=height) for each in read_pass(shot, name, t, t + 2)])
+    footage = Footage(shot, width=width, height=height)
+    for t in range(start, shot.num_frames - 1):
+        yield footage.onward(t), footage.back(t + 1)
