@@ -15,9 +15,10 @@ import click
 import numpy as np
 
 from benchmarks.table import Value, markdown
+from pipeline.footage import motion_origin
 from pipeline.shot import Shot, open_shot
 from pipeline.steady.metrics import Step, pair_error
-from pipeline.steps import each_frame, iterate_steps, motion_origin
+from pipeline.steps import each_frame, iterate_steps
 
 WANTED = 0.25  # of the difference without warping, issue 5
 
