@@ -65,6 +65,7 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     fields["embeddings"] = [[embedding.sha256, embedding.name] for embedding in draft.embeddings]
     fields["vae"] = draft.vae is not None
     fields["controls"] = [_identity_of(control) for control in draft.controls]
+    fields["estimates"] = [[each.method, each.weights_stamp] for each in draft.estimates]
     identity = {
         "version": PLAN_VERSION,
         "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pipeline.errors import PresetError, ShotError
+from pipeline.estimate import with_finished
 from pipeline.plan.values import PlannedLora
 from pipeline.preset import Look, Preset, face_angle, name_views, unused_variables, uses_view
 from pipeline.shot import FrameJoints, Shot, read_joints
@@ -16,10 +17,11 @@ def name_shot_views(shot: Shot, preset: Preset) -> list[str] | None:
     if not uses_view(preset):
         return None
     advice = 'set vars.view, as in view = "front view"'
+    shot = with_finished(shot)
     if "joints" not in shot.passes:
         raise ShotError(
             f"{shot.root}: has no joints, which {{view}} in the prompt needs ({preset.where('prompt')}); "
-            f"add joints.json or {advice}"
+            f"add joints.json, run `lookdev shot estimate {shot.root} --pass joints`, or {advice}"
         )
     frames = read_joints(shot, 0, shot.num_frames)
     there = list(dict.fromkeys(figure.name for frame in frames for figure in frame.figures))

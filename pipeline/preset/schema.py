@@ -19,6 +19,7 @@ from pipeline.preset.tables import (
     Control,
     ControlWeight,
     Embedding,
+    Estimating,
     Fraction01,
     Guidance,
     Lora,
@@ -173,6 +174,9 @@ class Preset(Strict):
     lora: tuple[Lora, ...] = Field(default=(), description="One [[lora]] for each LoRA file.")
     embedding: tuple[Embedding, ...] = Field(
         default=(), description="One [[embedding]] for each textual inversion."
+    )
+    estimate: Estimating = Field(
+        default=Estimating(), description="What becomes of passes that the shot lacks."
     )
     views: Views = Field(default=Views(), description="How {view} is named from the joints.")
     beat: tuple[Beat, ...] = Field(
