@@ -50,6 +50,7 @@ def make_plan(
     _check_steps(preset)
     speed = _speed_loras(preset, family, loras, offline=offline)
     notes = (
+        *shot.notes,
         *notes,
         *suspicions(preset, loras, looks, shot.frame_numbers),
         *unsaid_embeddings(preset, embeddings, looks),

@@ -1,8 +1,9 @@
 """What is on disk: shot folders, plain image folders and videos, opened once and read by window."""
 
 from pipeline.shot.joints import write_joints
+from pipeline.shot.open import open_shot
 from pipeline.shot.probe import MotionFinding, probe_motion, probe_picture
-from pipeline.shot.read import iterate_frames, open_shot, read_frames, read_joints, read_motion, read_pass
+from pipeline.shot.read import iterate_frames, read_as, read_frames, read_joints, read_motion, read_pass
 from pipeline.shot.values import (
     JOINT_NAMES,
     NUM_JOINTS,
@@ -40,6 +41,7 @@ __all__ = [
     "open_shot",
     "probe_motion",
     "probe_picture",
+    "read_as",
     "read_frames",
     "read_joints",
     "read_motion",

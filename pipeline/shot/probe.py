@@ -34,8 +34,8 @@ from pipeline.shot.read import read_frames
 from pipeline.shot.values import PassSource, Shot
 
 LONGEST_SIDE = 512  # pixels that the readings are scored at
-MOST_LOOKED_AT = 24  # frames whose vectors are looked at; the ones that move most are scored
-MOST_SCORED = 12
+MOST_LOOKED_AT = 48  # frames whose vectors are looked at; the ones that move most are scored
+MOST_SCORED = 24
 MOST_TIMED = 48  # frames that the time direction is measured on
 NEAR_NAMED = 1.05  # a fitted factor nearer to 1 than this is the convention itself
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)

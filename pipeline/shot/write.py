@@ -19,9 +19,11 @@ from pipeline.files import PARTIAL, write_text, writing
 from pipeline.image import Float32Array, UInt8Array, UInt32Array, write_png
 from pipeline.shot.encoding import MotionEncoding, motion_table
 from pipeline.shot.exr import write_channels
-from pipeline.shot.folder import JOINTS_FILE, SIDECAR
+from pipeline.shot.folder import JOINTS_FILE
 from pipeline.shot.joints import write_joints
-from pipeline.shot.read import DEPTH_CHANNELS, MOTION_CHANNELS, NORMAL_CHANNELS, open_shot
+from pipeline.shot.open import open_shot
+from pipeline.shot.read import DEPTH_CHANNELS, MOTION_CHANNELS, NORMAL_CHANNELS
+from pipeline.shot.sidecar import SIDECAR
 from pipeline.shot.values import FrameJoints, Motion, Shot
 
 SECTION = re.compile(r"^\[motion\]\n(?:(?!\[).*\n?)*", re.MULTILINE)

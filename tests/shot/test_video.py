@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.errors import ShotError
 from pipeline.shot import iterate_frames, open_shot, read_frames
-from pipeline.shot.video import ffmpeg_path, frame_rate
+from pipeline.shot.video import ffmpeg_path
+from pipeline.shot.video_probe import frame_rate
 
 W, H = 64, 48
 LOSSLESS = ["-c:v", "libx264rgb", "-crf", "0", "-bf", "3", "-g", "12"]

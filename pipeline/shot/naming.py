@@ -1,0 +1,180 @@
+"""Which files of a folder are which pass: by their folder, by words of their names, by their layers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.errors import ShotError
+from pipeline.shot.layers import find_layers, pass_channels
+from pipeline.shot.sequence import (
+    EXR_SUFFIXES,
+    IMAGE_SUFFIXES,
+    PNG_SUFFIXES,
+    TIFF_SUFFIXES,
+    group_sequences,
+    list_sequence,
+)
+from pipeline.shot.sidecar import Sidecar
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+PASS_SUFFIXES = {
+    "rgb": (*IMAGE_SUFFIXES, *EXR_SUFFIXES),
+    "depth": EXR_SUFFIXES,
+    "normal": EXR_SUFFIXES,
+    "motion": EXR_SUFFIXES,
+    "ids": (*PNG_SUFFIXES, *TIFF_SUFFIXES, *EXR_SUFFIXES),
+    "visible": PNG_SUFFIXES,
+    "truth": PNG_SUFFIXES,
+}
+PASS_WORDS: Mapping[str, frozenset[str]] = {  # words of file names, as renderers' defaults have them
+    "depth": frozenset({"depth", "z", "zdepth", "worlddepth"}),
+    "normal": frozenset({"normal", "normals", "worldnormal"}),
+    "motion": frozenset({"motion", "vector", "vectors", "velocity", "motionvector", "motionvectors"}),
+    "ids": frozenset({"id", "ids", "objectid", "index", "indexob", "cryptomatte", "cryptoobject"}),
+    "rgb": frozenset(
+        {"rgb", "beauty", "color", "colour", "combined", "image", "final", "finalimage", "movie"}
+    ),
+}
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+@dataclass(frozen=True)
+class PassFrames:
+    """The files of one pass by frame number, in order, and its EXR channels (empty: the usual)."""
+
+    frames: Mapping[int, Path]
+    channels: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Path:
+        return next(iter(self.frames.values()))
+
+
+def find_passes(root: Path, sidecar: Sidecar) -> dict[str, PassFrames]:
+    """Every pass of a shot folder, gaps and all; "rgb" is always among them. Raises ShotError."""
+    return _sorted_by_name(root, sidecar) or _by_folder(root, sidecar)
+
+
+def _by_folder(root: Path, sidecar: Sidecar) -> dict[str, PassFrames]:
+    """Where each pass has its folder, or all images are rgb."""
+    files = {"rgb": _list_pictures(_rgb_folder(root))}
+    for name, suffixes in PASS_SUFFIXES.items():
+        if name != "rgb" and (root / name).is_dir():
+            files[name] = list_sequence(root / name, suffixes)
+    found = {name: _with_channels(name, frames, sidecar) for name, frames in files.items()}
+    return _with_layers(found, [files["rgb"]], sidecar)
+
+
+def _list_pictures(folder: Path) -> dict[int, Path]:
+    """The numbered images of a folder; an EXR beside a PNG of it is another form of the same picture."""
+    has_images = any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
+    has_light = any(path.suffix.lower() in EXR_SUFFIXES for path in folder.iterdir())
+    return list_sequence(folder, EXR_SUFFIXES if has_light and not has_images else IMAGE_SUFFIXES)
+
+
+def _sorted_by_name(root: Path, sidecar: Sidecar) -> dict[str, PassFrames]:
+    """The same where one folder holds several sequences, told apart by a word in their names; else empty.
+
+    So Unity Recorder's, Blender's compositor's and Unreal's outputs open as they are: shot_Beauty_0001.png
+    beside shot_Depth_0001.exr. The pictures' sequence needs no word where it is the only one without; EXRs
+    without a word give the passes that their layers hold.
+    """
+    if any((root / name).is_dir() for name in PASS_SUFFIXES):
+        return {}
+    groups = group_sequences(root, (*IMAGE_SUFFIXES, *EXR_SUFFIXES))
+    if len(groups) < 2:
+        return {}
+    named: dict[str, list[str]] = {}
+    for stem, frames in groups.items():
+        suffix = next(iter(frames.values())).suffix.lower()
+        words = {word.lower() for word in WORD.findall(stem)}
+        fits = [name for name, known in PASS_WORDS.items() if words & known and suffix in PASS_SUFFIXES[name]]
+        named.setdefault(fits[0] if fits else "", []).append(stem)
+    unknown = named.pop("", [])
+    if "rgb" not in named:
+        named["rgb"] = [stem for stem in unknown if _is_picture(groups[stem])]
+        named["rgb"] = named["rgb"] or [stem for stem in unknown if len(unknown) == 1]
+        unknown = [stem for stem in unknown if stem not in named["rgb"]]
+    for name, stems in named.items():
+        _check_single(root, name, [next(iter(groups[stem].values())) for stem in stems], len(groups))
+    found = {name: _with_channels(name, groups[stems[0]], sidecar) for name, stems in named.items()}
+    light = [groups[stem] for stem in unknown if not _is_picture(groups[stem])]
+    for stem in unknown:
+        if _is_picture(groups[stem]):
+            first = next(iter(groups[stem].values()))
+            log.warning("%s: its name says no pass (depth, normal, motion, ids); passed over", first)
+    return _with_layers(found, [dict(found["rgb"].frames), *light], sidecar)
+
+
+def _check_single(root: Path, name: str, firsts: Sequence[Path], num_groups: int) -> None:
+    if len(firsts) != 1:
+        listed = " and ".join(first.name for first in firsts) or "none"
+        raise ShotError(
+            f"{root}: {len(firsts)} of its {num_groups} sequences look like {name} ({listed}); "
+            f"expected one; put each pass in a folder of its own, like {name}/"
+        )
+
+
+def _is_picture(frames: Mapping[int, Path]) -> bool:
+    return all(path.suffix.lower() in IMAGE_SUFFIXES for path in frames.values())
+
+
+def _with_channels(name: str, frames: dict[int, Path], sidecar: Sidecar) -> PassFrames:
+    """A pass with its channels, where it is of EXRs; a motion pass's are in its encoding."""
+    if name == "motion" or _is_picture(frames):
+        return PassFrames(frames)
+    read = partial(pass_channels, name=name, view=sidecar.view, layer=sidecar.layer)
+    return PassFrames(frames, _of_first(frames, read))
+
+
+def _with_layers(
+    found: dict[str, PassFrames], sequences: Sequence[dict[int, Path]], sidecar: Sidecar
+) -> dict[str, PassFrames]:
+    """`found` and the passes that are layers of these sequences' EXRs and have no files of their own."""
+    whole = dict(found)
+    for frames in sequences:
+        if _is_picture(frames):
+            continue
+        layers = _of_first(frames, partial(find_layers, view=sidecar.view, layer=sidecar.layer))
+        whole = {name: PassFrames(frames, channels) for name, channels in layers.items()} | whole
+        if not layers:
+            first = next(iter(frames.values()))
+            log.warning("%s: neither its name nor its layers say a pass; passed over", first)
+    return {name: whole[name] for name in PASS_SUFFIXES if name in whole}
+
+
+def _of_first(frames: Mapping[int, Path], read: Callable[[Path], T]) -> T:
+    """What `read` says of the first file that is whole; damage is found and named when sizes are checked."""
+    first_error: ShotError | None = None
+    for path in frames.values():
+        try:
+            return read(path)
+        except ShotError as error:
+            first_error = first_error or error
+    assert first_error is not None
+    raise first_error
+
+
+def _rgb_folder(root: Path) -> Path:
+    if (root / "rgb").is_dir():
+        return root / "rgb"
+    visible = [path for path in root.iterdir() if not path.name.startswith(".")]
+    if not visible:
+        raise ShotError(
+            f"{root}: the folder is empty; expected rgb/ or numbered images; export the shot there"
+        )
+    others = [name for name in PASS_SUFFIXES if (root / name).is_dir()]
+    if others or not any(path.suffix.lower() in PASS_SUFFIXES["rgb"] for path in visible):
+        found = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in visible)[:6])
+        raise ShotError(
+            f"{root}: holds {found} but no frames; expected rgb/rgb.0001.png ... or numbered images"
+        )
+    return root
