@@ -166,13 +166,18 @@ def read_picture(path: Path, *, error: type[UserError] = UserError) -> UInt8Arra
     stored = read_stored(path, error=error)
     if stored.ndim == 2:
         stored = np.repeat(stored[..., None], 3, axis=2)
-    if stored.shape[2] == 3 and stored.dtype == np.uint8:
-        return np.ascontiguousarray(stored)
-    most = float(np.iinfo(stored.dtype).max)
-    colours = stored[..., :3].astype(np.float32) / most
-    if stored.shape[2] == 4:
-        colours *= stored[..., 3:].astype(np.float32) / most
-    return cast(UInt8Array, np.rint(colours * 255.0).astype(np.uint8))
+    if stored.dtype == np.uint16 or stored.shape[2] == 4:
+        return over_black(stored)
+    return np.ascontiguousarray(stored)
+
+
+def over_black(pixels: NDArray[Any]) -> UInt8Array:
+    """RGB or RGBA (straight alpha) of 8 or 16 bits, [..., H, W, 3 or 4], over black: uint8 RGB, rounded."""
+    most = float(np.iinfo(pixels.dtype).max)
+    colours = pixels[..., :3].astype(np.float32) * np.float32(255.0 / most)
+    if pixels.shape[-1] == 4:
+        colours *= pixels[..., 3:].astype(np.float32) / np.float32(most)
+    return cast(UInt8Array, np.rint(colours).astype(np.uint8))
 
 
 def _decode(path: Path, flags: int, error: type[UserError]) -> NDArray[Any]:

@@ -36,7 +36,8 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 def input_files(shot: Shot, plan: Plan) -> list[Path]:
     """The shot's files that decide the styled pixels: the pictures and the passes that this plan reads."""
-    return [file for name in input_passes(shot, plan) for file in shot.passes[name].files]
+    files = (file for name in input_passes(shot, plan) for file in shot.passes[name].files)
+    return list(dict.fromkeys(files))  # several passes may be layers of one file
 
 
 def input_passes(shot: Shot, plan: Plan) -> list[str]:

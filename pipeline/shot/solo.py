@@ -26,7 +26,7 @@ ANNOTATIONS = (  # the end of an annotation's "@type" -> the pass that it is; th
     ("InstanceSegmentationAnnotation", "ids"),
     ("SemanticSegmentationAnnotation", "ids"),
 )
-NEAREST_RATE = 0.01  # time stamps are 32-bit floats: a rate this near to a whole one is that
+NEAREST_RATE = 1e-4  # time stamps are 32-bit floats: a rate this near to a whole one is that
 
 
 @dataclass(frozen=True)

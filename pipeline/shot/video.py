@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from pipeline.errors import ShotError
-from pipeline.image import UInt8Array
+from pipeline.image import UInt8Array, over_black
 from pipeline.shot.values import VideoIndex
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ def _decode(
     index: VideoIndex, window: int, *, start: int, stop: int, width: int, height: int
 ) -> Iterator[UInt8Array]:
     """The decoded frames [start, stop), whatever stands in for which."""
+    channels = 4 if index.alpha else 3
     with tempfile.TemporaryFile() as errors:  # a pipe could fill up and block the decoder
         process = subprocess.Popen(
             _decode_command(index, start, stop), stdout=subprocess.PIPE, stderr=errors, bufsize=0
@@ -79,7 +80,7 @@ def _decode(
             assert process.stdout is not None
             for first in range(start, stop, window):
                 count = min(window, stop - first)
-                data = _read_exactly(process.stdout, count * height * width * 3)
+                data = _read_exactly(process.stdout, count * height * width * channels)
                 if data is None:
                     errors.seek(0)
                     reason = last_line(errors.read().decode(errors="replace"))
@@ -88,7 +89,8 @@ def _decode(
                         f"{index.path}: frames {where} of {len(index.pts)} cannot be decoded ({reason}); "
                         "the file is corrupt there; export it again"
                     )
-                yield data.reshape(count, height, width, 3)
+                frames = data.reshape(count, height, width, channels)
+                yield over_black(frames) if index.alpha else frames
             errors.seek(0)
             if complaint := errors.read().decode(errors="replace").strip():
                 log.warning("%s: the decoder repaired damage (%s)", index.path, last_line(complaint))
@@ -108,10 +110,12 @@ def _decode_command(index: VideoIndex, start: int, stop: int) -> list[str]:
         command += ["-c:v", index.decoder]
     command += ["-i", str(index.path), "-map", "0:v:0", "-frames:v", str(stop - start)]
     command += ["-fps_mode", "passthrough"]
-    over_black = "format=gbrap,premultiply=inplace=1,format=gbrp," if index.alpha else ""
-    scale = f"scale=in_color_matrix={index.matrix}:out_range=pc:{EXACT_SCALE}"
-    command += ["-vf", f"{scale},{over_black}format=rgb24"]
-    return [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    pixels = "rgba" if index.alpha else "rgb24"
+    command += [
+        "-vf",
+        f"scale=in_color_matrix={index.matrix}:out_range=pc:{EXACT_SCALE},format={pixels}",
+    ]
+    return [*command, "-f", "rawvideo", "-pix_fmt", pixels, "-"]
 
 
 def _read_exactly(stream: IO[bytes], num_bytes: int) -> UInt8Array | None:

@@ -60,7 +60,12 @@ def probe_video(path: Path, *, fill_gaps: bool = False, skip_bad: bool = False) 
     each is held until the next is due instead, at the rate most of them have. With `skip_bad` all frames
     are decoded once; those that cannot be are the one before, and the shot ends with the last that can.
     """
-    header, time_base, pts = _list_packets(path, skip_bad=skip_bad)
+    header, time_base, pts, is_cut = _list_packets(path)
+    if is_cut and not skip_bad:
+        raise ShotError(
+            f"{path}: the file is cut short ({path.stat().st_size} bytes); copy or export it again, or take "
+            "--skip-bad"
+        )
     stream = re.search(r"^\s*Stream #0:\d+.*?: Video: (.*)$", header, re.MULTILINE)
     if stream is None or not pts:
         raise ShotError(f"{path}: holds no video frames; expected a video file; export it again")
@@ -80,6 +85,7 @@ def probe_video(path: Path, *, fill_gaps: bool = False, skip_bad: bool = False) 
     notes = [_hdr_note(path, colours)] if any(tag in colours for tag in HDR_TAGS) else []
     if skip_bad:
         index, damage = _decodable(index)
+        notes += [f"{path}: the file is cut short; what it still holds is used"] if is_cut else []
         notes += damage
     elif _is_uneven(pts, fps, time_base):
         fps, index, note = _evened(index, fps, hold=fill_gaps)
@@ -164,18 +170,13 @@ def _hdr_note(path: Path, colours: str) -> str:
     return f"{path}: is HDR ({colours}); its levels are read as they are and look grey; convert it to BT.709"
 
 
-def _list_packets(path: Path, *, skip_bad: bool) -> tuple[str, Fraction, list[int]]:
-    """The text of the container's header, the time base, and the times of the shown frames in order."""
+def _list_packets(path: Path) -> tuple[str, Fraction, list[int], bool]:
+    """The container's header as text, time base, times of the shown frames, and if it is cut short."""
     command = [ffmpeg_path(), "-nostdin", "-hide_banner", "-i", str(path), "-map", "0:v:0"]
     command += ["-c", "copy", "-copyts", "-f", "framecrc", "-"]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode != 0:
         raise ShotError(f"{path}: not a readable video ({last_line(result.stderr)}); export it again")
-    if "partial file" in result.stderr and not skip_bad:  # it lists frames that it does not hold
-        raise ShotError(
-            f"{path}: the file is cut short ({path.stat().st_size} bytes); copy or export it "
-            "again, or take --skip-bad"
-        )
     time_base, pts = Fraction(0), []
     for line in result.stdout.splitlines():
         if line.startswith("#tb 0:"):
@@ -186,7 +187,7 @@ def _list_packets(path: Path, *, skip_bad: bool) -> tuple[str, Fraction, list[in
             if not flags & FLAG_DISCARD:
                 pts.append(int(fields[2]))
     header = result.stderr.split("\nOutput #0", 1)[0]
-    return header, time_base, sorted(pts)
+    return header, time_base, sorted(pts), "partial file" in result.stderr  # its index lists more
 
 
 def frame_rate(pts: list[int], time_base: Fraction, *, described: float | None, path: Path) -> Fraction:
