@@ -68,6 +68,44 @@ def probe(path: Path, out: Path, dry_run: bool) -> None:
     click.echo(f"{write_motion_encoding(opened, found.encoding)}: [motion] written")
 
 
+@shot.command()
+@click.argument("path", metavar="FILM", type=FolderPath)
+@click.option("--out", type=FolderPath, help="The shots' folder; default: out/<film>_shots.")
+@click.option("--threshold", default=3.0, show_default=True, help="A cut changes this many times as much.")
+@click.option(
+    "--shortest", default=8, show_default=True, type=click.IntRange(min=1), help="Frames of a shot."
+)
+@click.option("--dry-run", is_flag=True, help="Only list the cuts.")
+def split(path: Path, out: Path | None, threshold: float, shortest: int, dry_run: bool) -> None:
+    """Cut a FILM into its shots, each a video with its sound.
+
+    A cut is where the picture changes several times as much as around it. The folder can be given to
+    `lookdev batch`. Run the same command again to resume.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from pipeline.shot import open_shot
+    from pipeline.shot.split import find_cuts, write_cuts
+
+    film = open_shot(path)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(film.name, total=film.num_frames)
+        cuts = find_cuts(
+            film,
+            threshold=threshold,
+            shortest=shortest,
+            on_frame=lambda done, total: bar.update(task, completed=done),
+        )
+    if dry_run:
+        for start, stop in cuts:
+            click.echo(f"frames {start}-{stop - 1}: {float((stop - start) / film.fps):.2f} s")
+        return
+    folder = out or Path("out") / f"{film.name}_shots"
+    for cut in write_cuts(film, cuts, folder):
+        click.echo(f"{cut.path}: frames {cut.start}-{cut.stop - 1}")
+
+
 def _show_readings(vector: object) -> None:
     from rich.console import Console
     from rich.table import Table

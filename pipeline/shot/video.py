@@ -101,11 +101,18 @@ def _decode(
                 process.stdout.close()
 
 
+def seek(index: VideoIndex, start: int) -> list[str]:
+    """ffmpeg's input options that begin at a frame."""
+    if start == 0:
+        return []
+    # half-way between two frames, so that rounding cannot pick the wrong one
+    seconds = (index.pts[start - 1] + index.pts[start]) * index.time_base / 2
+    return ["-ss", f"{float(seconds):.6f}", "-seek_timestamp", "1"]
+
+
 def _decode_command(index: VideoIndex, start: int, stop: int) -> list[str]:
     command = [ffmpeg_path(), "-v", "error", "-nostdin"]
-    if start > 0:  # half-way between two frames, so that rounding cannot pick the wrong one
-        seconds = (index.pts[start - 1] + index.pts[start]) * index.time_base / 2
-        command += ["-ss", f"{float(seconds):.6f}", "-seek_timestamp", "1"]
+    command += seek(index, start)
     if index.decoder:
         command += ["-c:v", index.decoder]
     command += ["-i", str(index.path), "-map", "0:v:0", "-frames:v", str(stop - start)]
