@@ -50,8 +50,7 @@ def _from_picture(path: Path) -> UInt32Array:
             "export the ids again"
         )
     red, green, blue = (stored[..., channel].astype(np.uint32) for channel in range(3))
-    packed: UInt32Array = (red << 16) | (green << 8) | blue
-    return packed
+    return ((red << 16) | (green << 8) | blue).astype(np.uint32)
 
 
 def id_names(path: Path, channels: tuple[str, ...]) -> Mapping[int, str]:

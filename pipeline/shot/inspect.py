@@ -78,7 +78,8 @@ def _pass(shot: Shot, source: PassSource) -> str:
     text = f"{source.origin}: {place}/{files}, " + (f"{held} held" if held else "no gaps")
     if source.origin == "exr":
         text += f", channels {' '.join(source.channels or channel_names(first, shot.view))}"
-    return text + READ_AS.get(source.name, lambda *_: "")(shot, source)
+    read_as = READ_AS.get(source.name)
+    return text + (read_as(shot, source) if read_as is not None else "")
 
 
 def _rgb_read_as(shot: Shot, source: PassSource) -> str:

@@ -55,8 +55,9 @@ def pass_channels(path: Path, name: str, *, view: str | None, layer: str | None)
     """
     layers = _group(channel_names(path, view))
     found = _layer_of(path, layers, name, layer)
-    if found is None and len(layers) == 1 and _set(*layers.values(), name) is not None:
-        (found,) = layers
+    (only, *others) = layers or [""]
+    if found is None and layers and not others and _set(layers[only], name) is not None:
+        found = only
     return () if found is None else _channels(found, layers[found], name)
 
 

@@ -72,7 +72,7 @@ def probe_depth(shot: Shot, *, near: float | None = None, far: float | None = No
     """
     if "depth" not in shot.passes:
         raise ShotError(f"{shot.root}: no depth pass (it has {', '.join(shot.passes)}); export it to depth/")
-    chosen = np.unique(np.linspace(0, shot.num_frames - 1, MOST_FRAMES).astype(int))
+    chosen = np.unique(np.linspace(0, shot.num_frames - 1, MOST_FRAMES).astype(int)).tolist()
     files = shot.passes["depth"].files
     frames = [np.asarray(read_file(shot, "depth", files[t]), np.float64) for t in chosen]
     hits = np.concatenate([frame[_hit(frame)] for frame in frames])
@@ -112,8 +112,8 @@ def _planar_shares(frames: Sequence[Values]) -> tuple[dict[str, float], float]:
     )
     shares = {"device": _planar(low, middle, high, rounding * middle)}
     for kind, offset in (("linear", 0.0), ("unit", c)):
-        inverse = [1.0 / (value + offset) for value in (low, middle, high)]
-        shares[kind] = _planar(*inverse, rounding * middle * inverse[1] ** 2)
+        inverse = 1.0 / (np.stack([low, middle, high]) + offset)
+        shares[kind] = _planar(inverse[0], inverse[1], inverse[2], rounding * middle * inverse[1] ** 2)
     return shares, c
 
 
@@ -176,7 +176,7 @@ def _linear(points: Values, why: str, shares: dict[str, float]) -> DepthFinding:
 def _linear_below_one(
     points: Values, planes: tuple[float | None, float | None], shares: dict[str, float]
 ) -> DepthFinding:
-    """Linear depth that never reaches 1: another unit of length if joints say so, else mostly shares of far."""
+    """Linear depth that never reaches 1: another unit of length if joints say so, else shares of far."""
     near, far = planes
     if far is not None:
         encoding = DepthEncoding("unit", 1.0, near or 0.0, far)
@@ -262,7 +262,7 @@ def _joint_depths(shot: Shot, chosen: Sequence[int], frames: Sequence[Values]) -
         return np.empty((0, 2))
     rows = []
     for t, frame in zip(chosen, frames, strict=True):
-        (joints,) = read_joints(shot, int(t), int(t) + 1)
+        (joints,) = read_joints(shot, t, t + 1)
         camera = joints.camera
         if not {"position", "rotation"} <= camera.keys():
             continue

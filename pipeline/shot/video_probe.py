@@ -214,7 +214,7 @@ def frame_rate(pts: list[int], time_base: Fraction, *, described: float | None, 
     return mean.limit_denominator(1001)
 
 
-def _worst_error(pts: list[int], step: Fraction) -> float:
+def _worst_error(pts: Sequence[int], step: Fraction) -> float:
     times = np.asarray(pts, np.float64) - pts[0]
     return float(np.abs(times - np.arange(len(pts)) * float(step)).max())
 
