@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import ShotError
 from pipeline.shot.exr import channel_names, listed
 from pipeline.shot.ids import id_names
-from pipeline.shot.naming import PASS_SUFFIXES
+from pipeline.shot.naming import PASS_SUFFIXES, pass_folders
 from pipeline.shot.open import open_shot
 from pipeline.shot.sequence import group_sequences, list_numbers, sequence_numbers
 from pipeline.shot.sidecar import SIDECAR
@@ -102,9 +102,8 @@ READ_AS: Mapping[str, Callable[[Shot, PassSource], str]] = {
 def _ranges(path: Path) -> list[Row]:
     """Which frames each folder has and lacks, where `open_shot` refuses."""
     rows = []
-    for name, suffixes in PASS_SUFFIXES.items():
-        folder = path / name
-        found = sequence_numbers(folder, suffixes) if folder.is_dir() else []
+    for name, folder in pass_folders(path).items() if path.is_dir() else ():
+        found = sequence_numbers(folder, PASS_SUFFIXES[name])
         if found:
             rows.append((f"pass {name}", _range(found)))
     if not rows and path.is_dir():

@@ -65,12 +65,33 @@ def find_passes(root: Path, sidecar: Sidecar) -> dict[str, PassFrames]:
 
 def _by_folder(root: Path, sidecar: Sidecar) -> dict[str, PassFrames]:
     """Where each pass has its folder, or all images are rgb."""
-    files = {"rgb": _list_pictures(_rgb_folder(root))}
+    folders = pass_folders(root)
+    files = {"rgb": _list_pictures(_rgb_folder(root, folders))}
     for name, suffixes in PASS_SUFFIXES.items():
-        if name != "rgb" and (root / name).is_dir():
-            files[name] = list_sequence(root / name, suffixes)
+        if name != "rgb" and name in folders:
+            files[name] = list_sequence(folders[name], suffixes)
     found = {name: _with_channels(name, frames, sidecar) for name, frames in files.items()}
     return _with_layers(found, [files["rgb"]], sidecar)
+
+
+def pass_folders(root: Path) -> dict[str, Path]:
+    """Pass -> its folder: of that very name, else the only one with a word of it, as "MotionVectors/" has."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = {path.name: path for path in folders if path.name in PASS_SUFFIXES}
+    for name, known in PASS_WORDS.items():
+        fits = [path for path in folders if known & _words(path.name) and path.name not in PASS_SUFFIXES]
+        fits = [
+            path
+            for path in fits
+            if any(each.suffix.lower() in PASS_SUFFIXES[name] for each in path.iterdir())
+        ]
+        if name not in found and len(fits) == 1:
+            found[name] = fits[0]
+    return found
+
+
+def _words(name: str) -> set[str]:
+    return {word.lower() for word in WORD.findall(name)}
 
 
 def _list_pictures(folder: Path) -> dict[int, Path]:
@@ -87,7 +108,7 @@ def _sorted_by_name(root: Path, sidecar: Sidecar) -> dict[str, PassFrames]:
     beside shot_Depth_0001.exr. The pictures' sequence needs no word where it is the only one without; EXRs
     without a word give the passes that their layers hold.
     """
-    if any((root / name).is_dir() for name in PASS_SUFFIXES):
+    if pass_folders(root):
         return {}
     groups = group_sequences(root, (*IMAGE_SUFFIXES, *EXR_SUFFIXES))
     if len(groups) < 2:
@@ -95,7 +116,7 @@ def _sorted_by_name(root: Path, sidecar: Sidecar) -> dict[str, PassFrames]:
     named: dict[str, list[str]] = {}
     for stem, frames in groups.items():
         suffix = next(iter(frames.values())).suffix.lower()
-        words = {word.lower() for word in WORD.findall(stem)}
+        words = _words(stem)
         fits = [name for name, known in PASS_WORDS.items() if words & known and suffix in PASS_SUFFIXES[name]]
         named.setdefault(fits[0] if fits else "", []).append(stem)
     unknown = named.pop("", [])
@@ -163,16 +184,15 @@ def _of_first(frames: Mapping[int, Path], read: Callable[[Path], T]) -> T:
     raise first_error
 
 
-def _rgb_folder(root: Path) -> Path:
-    if (root / "rgb").is_dir():
-        return root / "rgb"
+def _rgb_folder(root: Path, folders: Mapping[str, Path]) -> Path:
+    if "rgb" in folders:
+        return folders["rgb"]
     visible = [path for path in root.iterdir() if not path.name.startswith(".")]
     if not visible:
         raise ShotError(
             f"{root}: the folder is empty; expected rgb/ or numbered images; export the shot there"
         )
-    others = [name for name in PASS_SUFFIXES if (root / name).is_dir()]
-    if others or not any(path.suffix.lower() in PASS_SUFFIXES["rgb"] for path in visible):
+    if folders or not any(path.suffix.lower() in PASS_SUFFIXES["rgb"] for path in visible):
         found = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in visible)[:6])
         raise ShotError(
             f"{root}: holds {found} but no frames; expected rgb/rgb.0001.png ... or numbered images"
