@@ -15,8 +15,8 @@ from pipeline.shot.exr_header import whole_parts
 from pipeline.shot.joints import read_joints_file
 from pipeline.shot.naming import PassFrames, find_passes
 from pipeline.shot.sequence import EXR_SUFFIXES, check_gaps, image_size, list_numbers, missing_numbers
-from pipeline.shot.sidecar import DEFAULT_FPS, SIDECAR, read_sidecar
-from pipeline.shot.solo import is_solo, read_solo
+from pipeline.shot.sidecar import DEFAULT_FPS, SIDECAR, Sidecar, read_sidecar
+from pipeline.shot.solo import Solo, is_solo, read_solo
 from pipeline.shot.stand_in import MISSING, fill
 from pipeline.shot.values import PassSource, Shot
 from pipeline.shot.video import sound_codec
@@ -42,20 +42,39 @@ def open_folder(root: Path, *, fill_gaps: bool = False, damage: Damage | None = 
     hold = fill_gaps or sidecar.hold or damage is not None
     numbers = _numbers(found["rgb"], hold=hold)
     bad = {name: _missing(name, frames, numbers, hold=hold) for name, frames in found.items()}
-    width, height = _size(found, numbers, strict=damage is None)
+    size = _size(found, numbers, strict=damage is None)
+    shot = _draft(root, sidecar, solo, found, numbers, size)
+    if damage is not None:
+        bad = {name: _damaged(shot, name, found[name], reasons, damage) for name, reasons in bad.items()}
+    filled = fill(root, numbers, {name: frames.frames for name, frames in found.items()}, bad)
+    passes = {name: replace(source, files=filled.files[name]) for name, source in shot.passes.items()}
+    if (root / JOINTS_FILE).exists():
+        _check_joints(root / JOINTS_FILE, [numbers[filled.held.get(t, t)] for t in range(len(numbers))])
+        passes["joints"] = PassSource(name="joints", files=(root / JOINTS_FILE,), origin="json")
+    notes = (*_choices(shot), *(() if solo is None else solo.notes), *filled.notes)
+    return replace(shot, passes=passes, held=filled.held, without_motion=filled.without_motion, notes=notes)
+
+
+def _draft(
+    root: Path,
+    sidecar: Sidecar,
+    solo: Solo | None,
+    found: Mapping[str, PassFrames],
+    numbers: tuple[int, ...],
+    size: Size,
+) -> Shot:
+    """The shot with the files that are there, before anything stands in for what is not."""
     sources = {
-        name: PassSource(
-            name, tuple(each.frames.values()), each.first.suffix.lower().lstrip("."), None, each.channels
-        )
+        name: PassSource(name, tuple(each.frames.values()), _origin(each.first), None, each.channels)
         for name, each in found.items()
     }
-    shot = Shot(
+    return Shot(
         name=sidecar.name,
         root=root,
         num_frames=len(numbers),
         fps=sidecar.fps or (None if solo is None else solo.fps) or _assumed(root),
-        width=width,
-        height=height,
+        width=size[0],
+        height=size[1],
         frame_numbers=numbers,
         passes=sources,
         audio=_find_audio(root),
@@ -65,15 +84,10 @@ def open_folder(root: Path, *, fill_gaps: bool = False, damage: Damage | None = 
         display=sidecar.display,
         view=sidecar.view if solo is None else None,
     )
-    if damage is not None:
-        bad = {name: _damaged(shot, name, found[name], reasons, damage) for name, reasons in bad.items()}
-    filled = fill(root, numbers, {name: frames.frames for name, frames in found.items()}, bad)
-    passes = {name: replace(source, files=filled.files[name]) for name, source in sources.items()}
-    if (root / JOINTS_FILE).exists():
-        _check_joints(root / JOINTS_FILE, [numbers[filled.held.get(t, t)] for t in range(len(numbers))])
-        passes["joints"] = PassSource(name="joints", files=(root / JOINTS_FILE,), origin="json")
-    notes = (*_choices(shot), *(() if solo is None else solo.notes), *filled.notes)
-    return replace(shot, passes=passes, held=filled.held, without_motion=filled.without_motion, notes=notes)
+
+
+def _origin(path: Path) -> str:
+    return path.suffix.lower().lstrip(".")
 
 
 def _assumed(root: Path) -> Fraction:

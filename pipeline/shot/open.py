@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import ShotError
+from pipeline.shot.exr import channel_names, read_channels
 from pipeline.shot.folder import check_size, open_folder
 from pipeline.shot.read import read_file
 from pipeline.shot.values import PassSource, Shot
@@ -48,7 +49,10 @@ def _damage(shot: Shot, name: str, file: Path) -> str | None:
     """What is wrong with a pass's file, found by decoding it; None where it is fine."""
     try:
         check_size(file, (shot.width, shot.height), "as most frames")
-        read_file(shot, name, file)
+        if name == "motion":  # whatever its encoding is, which may not have been probed yet
+            read_channels(file, channel_names(file, shot.view), view=shot.view)
+        else:
+            read_file(shot, name, file)
     except ShotError as error:
         return str(error)
     return None

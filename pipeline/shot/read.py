@@ -68,8 +68,8 @@ def read_pass(shot: Shot, name: str, start: int, stop: int) -> NDArray[Any]:
     """
     if name == "rgb":
         return read_frames(shot, start, stop)
-    if name not in PASSES:
-        raise ValueError(f"pass is {name!r}; expected {', '.join(PASSES)} (or read_motion, read_joints)")
+    if name not in READERS:
+        raise ValueError(f"pass is {name!r}; expected {', '.join(READERS)} (or read_motion, read_joints)")
     _check_range(shot, start, stop)
     values = np.stack([read_file(shot, name, file) for file in _source(shot, name).files[start:stop]])
     if name == "depth" and shot.depth != LINEAR_DEPTH:
@@ -78,10 +78,7 @@ def read_pass(shot: Shot, name: str, start: int, stop: int) -> NDArray[Any]:
 
 
 def read_file(shot: Shot, name: str, file: Path) -> NDArray[Any]:
-    """What one file of a pass stores, at the shot's size: as `read_pass`, depth and motion not yet decoded.
-
-    Motion is float32 [H, W, 2] for each vector that the shot's encoding names. Raises ShotError.
-    """
+    """What one file of a pass stores, as `read_pass` gives it, depth not yet decoded. Raises ShotError."""
     source = _source(shot, name)
     return _sized(shot, file, READERS[name](shot, source, file))
 
@@ -91,7 +88,7 @@ def read_as(shot: Shot, names: Sequence[str]) -> dict[str, str]:
 
     A pass that is read as lookdev writes it says nothing.
     """
-    said = {name: [] for name in names}  # type: dict[str, list[str]]
+    said: dict[str, list[str]] = {name: [] for name in names}
     for name in names:
         source = shot.passes[name]
         said[name] += [f"channels {source.channels}, view {shot.view}"] if source.channels else []
@@ -199,21 +196,14 @@ def _read_normal(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
     return _stack(shot, path, source.channels or NORMAL_CHANNELS)
 
 
-def _read_motion(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
-    vectors = [each for each in (shot.motion.forward, shot.motion.backward) if each is not None]
-    return np.concatenate([_stack(shot, path, each.channels, outside=np.nan) for each in vectors], axis=-1)
-
-
 READERS: dict[str, Callable[[Shot, PassSource, Path], NDArray[Any]]] = {
     "rgb": _read_rgb,
     "truth": _read_rgb,
     "depth": _read_depth,
     "normal": _read_normal,
-    "motion": _read_motion,
     "ids": lambda shot, source, path: read_ids(path, source.channels, shot.view),
     "visible": lambda shot, source, path: read_png(path, kind="gray", error=ShotError),
 }
-PASSES = tuple(name for name in READERS if name != "motion")  # what `read_pass` gives
 
 
 def _source(shot: Shot, name: str) -> PassSource:

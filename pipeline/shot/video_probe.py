@@ -87,7 +87,7 @@ def probe_video(path: Path, *, fill_gaps: bool = False, skip_bad: bool = False) 
         index, damage = _decodable(index)
         notes += [f"{path}: the file is cut short; what it still holds is used"] if is_cut else []
         notes += damage
-    elif _is_uneven(pts, fps, time_base):
+    if index.shown is None and _is_uneven(index.pts, fps, time_base):
         fps, index, note = _evened(index, fps, hold=fill_gaps)
         notes.append(note)
     return VideoFacts(
@@ -115,12 +115,11 @@ def _decodable(index: VideoIndex) -> tuple[VideoIndex, list[str]]:
         )
     last = bisect_right(index.pts, given[-1])
     shown = tuple(max(bisect_right(given, time) - 1, 0) for time in index.pts[:last])
-    lost = [t for t, time in enumerate(index.pts[:last]) if time not in set(given)]
-    notes = (
-        [f"rgb: frames {list_numbers(lost)} skipped: cannot be decoded; the one before stands in"]
-        if lost
-        else []
-    )
+    decoded = set(given)
+    lost = [t for t, time in enumerate(index.pts[:last]) if time not in decoded]
+    notes = []
+    if lost:
+        notes.append(f"rgb: frames {list_numbers(lost)} skipped: cannot be decoded; the one before stands in")
     if last < len(index.pts):
         cut = list_numbers(range(last, len(index.pts)))
         notes.append(f"rgb: frames {cut} skipped: cannot be decoded; the shot ends at frame {last - 1}")
@@ -137,7 +136,7 @@ def _is_uneven(pts: Sequence[int], fps: Fraction, time_base: Fraction) -> bool:
 def _evened(index: VideoIndex, mean: Fraction, *, hold: bool) -> tuple[Fraction, VideoIndex, str]:
     """Rate, index and note of a video of a variable rate."""
     steps = np.diff(index.pts)
-    usual = _nearest_rate(float(1 / (int(np.median(steps)) * index.time_base)))
+    usual = _nearest_rate(float(1 / (int(np.median(steps[steps > 0])) * index.time_base)))
     shortest, longest = (1000 * float(int(step) * index.time_base) for step in (steps.min(), steps.max()))
     spaced = f"frames are unevenly spaced ({shortest:.0f} to {longest:.0f} ms)"
     if not hold:

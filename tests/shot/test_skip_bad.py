@@ -111,6 +111,13 @@ def test_bad_motion_is_none(shot_root: Path) -> None:
     assert "none in [3]" in read_as(shot, ["motion"])["motion"]
 
 
+def test_motion_that_was_not_probed_is_no_damage(shot_root: Path) -> None:
+    """Vectors under another renderer's channel names are whole, whatever they mean."""
+    for path in (shot_root / "motion").iterdir():
+        write_channels(path, dict.fromkeys("RG", np.zeros((H, W), np.float32)))
+    assert open_shot(shot_root, skip_bad=True).notes == ()
+
+
 def test_a_pass_of_which_nothing_is_left_is_an_error(shot_root: Path) -> None:
     for path in (shot_root / "depth").iterdir():
         path.write_bytes(b"")

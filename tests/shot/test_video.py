@@ -56,6 +56,7 @@ def test_any_window_is_the_same_frames(tmp_path: Path, suffix: str, codec: list[
     shot = open_shot(path)
     assert (shot.name, shot.num_frames, shot.width, shot.height) == ("clip", 40, W, H)
     assert shot.fps == 24 and set(shot.passes) == {"rgb"} and shot.audio is None
+    assert open_shot(path, skip_bad=True) == shot  # nothing is wrong with it, so nothing is filled
     whole = reference_frames(path, 40)  # RGB inside, so decoding converts nothing and must be exact
     assert np.array_equal(np.concatenate(list(iterate_frames(shot, 7))), whole)
     for start, stop in ((0, 1), (1, 2), (11, 14), (23, 25), (39, 40)):  # around the key frames at 12, 24, 36
