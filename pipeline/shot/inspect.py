@@ -75,7 +75,9 @@ def _pass(shot: Shot, source: PassSource) -> str:
     place = first.parent.relative_to(shot.root).as_posix()
     files = first.name if first == last else f"{first.name} ... {last.name}"
     held = shot.num_frames - len(set(source.files))
-    text = f"{source.origin}: {place}/{files}, " + (f"{held} held" if held else "no gaps")
+    text = f"{source.origin}: {files if place == '.' else f'{place}/{files}'}, " + (
+        f"{held} held" if held else "no gaps"
+    )
     if source.origin == "exr":
         text += f", channels {' '.join(source.channels or channel_names(first, shot.view))}"
     read_as = READ_AS.get(source.name)

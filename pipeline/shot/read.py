@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ShotError
 from pipeline.image import Float32Array, UInt8Array, read_png
-from pipeline.shot.encoding import LINEAR_DEPTH, NATIVE_MOTION, VectorEncoding, decode, decode_depth
+from pipeline.shot.encoding import FARTHEST, LINEAR_DEPTH, NATIVE_MOTION, VectorEncoding, decode, decode_depth
 from pipeline.shot.exr import read_channels
 from pipeline.shot.fetch import invert
 from pipeline.shot.ids import read_ids
@@ -180,7 +180,7 @@ def _read_rgb(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
 
 
 def _read_depth(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
-    """Depth as stored; where nothing was stored nothing was hit."""
+    """Depth as stored; where nothing was stored, or Blender's 1e10, nothing was hit: inf."""
     names = source.channels or DEPTH_CHANNELS
     (depth,) = read_channels(path, names, outside=np.inf, view=shot.view)
     if np.isnan(depth).any():
@@ -189,6 +189,7 @@ def _read_depth(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
             f"{path}: {int(np.isnan(depth).sum())} depths are nan, the first at (x={x}, y={y}); "
             "expected numbers, or inf where nothing was hit; render the frame again, or take --skip-bad"
         )
+    depth[depth >= FARTHEST] = np.inf
     return depth
 
 

@@ -72,15 +72,7 @@ def probe_video(path: Path, *, fill_gaps: bool = False, skip_bad: bool = False) 
     described = re.search(r"([\d.]+) fps", stream[1])
     fps = frame_rate(pts, time_base, described=float(described[1]) if described else None, path=path)
     width, height = _decoded_size(path)
-    vp9_alpha = "vp9" in stream[1] and re.search(r"alpha_mode\s*:\s*1", header) is not None
-    index = VideoIndex(
-        path=path,
-        time_base=time_base,
-        pts=tuple(pts),
-        matrix=_matrix(stream[1], height),
-        alpha=vp9_alpha or ALPHA_FORMATS.search(stream[1]) is not None,
-        decoder="libvpx-vp9" if vp9_alpha else "",  # ffmpeg's own drops the alpha
-    )
+    index = _index(path, header, stream[1], time_base, pts, height)
     colours = _colours(stream[1])
     notes = [_hdr_note(path, colours)] if any(tag in colours for tag in HDR_TAGS) else []
     if skip_bad:
@@ -98,6 +90,21 @@ def probe_video(path: Path, *, fill_gaps: bool = False, skip_bad: bool = False) 
         has_audio=re.search(r"^\s*Stream #0:\d+.*?: Audio: ", header, re.MULTILINE) is not None,
         colours=colours,
         notes=tuple(notes),
+    )
+
+
+def _index(
+    path: Path, header: str, stream: str, time_base: Fraction, pts: Sequence[int], height: int
+) -> VideoIndex:
+    """The index of a stream that is described so, each frame its own."""
+    vp9_alpha = "vp9" in stream and re.search(r"alpha_mode\s*:\s*1", header) is not None
+    return VideoIndex(
+        path=path,
+        time_base=time_base,
+        pts=tuple(pts),
+        matrix=_matrix(stream, height),
+        alpha=vp9_alpha or ALPHA_FORMATS.search(stream) is not None,
+        decoder="libvpx-vp9" if vp9_alpha else "",  # ffmpeg's own drops the alpha
     )
 
 

@@ -82,6 +82,14 @@ def test_files_of_one_name_and_two_kinds(tmp_path: Path) -> None:
     assert set(open_shot(tmp_path).passes) == {"rgb"}
 
 
+def test_blenders_background_is_infinitely_far(tmp_path: Path) -> None:
+    write_image(tmp_path / "rgb" / "rgb.0001.png", 7)
+    plane = np.where(np.eye(H, W, dtype=bool), np.float32(1e10), np.float32(2.0)).astype(np.float32)
+    write_channels(tmp_path / "depth" / "depth.0001.exr", {"ViewLayer.Depth.Z": plane})
+    depth = read_pass(open_shot(tmp_path), "depth", 0, 1)[0]
+    np.testing.assert_array_equal(depth, np.where(np.eye(H, W, dtype=bool), np.inf, 2.0))
+
+
 def test_depth_is_found_among_layers(tmp_path: Path) -> None:
     write_image(tmp_path / "rgb" / "rgb.0001.png", 7)
     layers = {"View.Normal.Z": 0.5, "View.Depth.Z": 3.0}
