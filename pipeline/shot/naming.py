@@ -80,14 +80,14 @@ def pass_folders(root: Path) -> dict[str, Path]:
     found = {path.name: path for path in folders if path.name in PASS_SUFFIXES}
     for name, known in PASS_WORDS.items():
         fits = [path for path in folders if known & _words(path.name) and path.name not in PASS_SUFFIXES]
-        fits = [
-            path
-            for path in fits
-            if any(each.suffix.lower() in PASS_SUFFIXES[name] for each in path.iterdir())
-        ]
+        fits = [path for path in fits if _has_files(path, PASS_SUFFIXES[name])]
         if name not in found and len(fits) == 1:
             found[name] = fits[0]
     return found
+
+
+def _has_files(folder: Path, suffixes: Sequence[str]) -> bool:
+    return any(path.suffix.lower() in suffixes for path in folder.iterdir())
 
 
 def _words(name: str) -> set[str]:
@@ -96,9 +96,8 @@ def _words(name: str) -> set[str]:
 
 def _list_pictures(folder: Path) -> dict[int, Path]:
     """The numbered images of a folder; an EXR beside a PNG of it is another form of the same picture."""
-    has_images = any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
-    has_light = any(path.suffix.lower() in EXR_SUFFIXES for path in folder.iterdir())
-    return list_sequence(folder, EXR_SUFFIXES if has_light and not has_images else IMAGE_SUFFIXES)
+    only_light = _has_files(folder, EXR_SUFFIXES) and not _has_files(folder, IMAGE_SUFFIXES)
+    return list_sequence(folder, EXR_SUFFIXES if only_light else IMAGE_SUFFIXES)
 
 
 def _sorted_by_name(root: Path, sidecar: Sidecar) -> dict[str, PassFrames]:
@@ -195,6 +194,7 @@ def _rgb_folder(root: Path, folders: Mapping[str, Path]) -> Path:
     if folders or not any(path.suffix.lower() in PASS_SUFFIXES["rgb"] for path in visible):
         found = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in visible)[:6])
         raise ShotError(
-            f"{root}: holds {found} but no frames; expected rgb/rgb.0001.png ... or numbered images"
+            f"{root}: holds {found} but no frames; expected rgb/rgb.0001.png ... or numbered images; "
+            "a folder of shots is for lookdev batch"
         )
     return root
