@@ -24,6 +24,7 @@ from pipeline.shot.read import read_file, read_joints
 from pipeline.shot.values import Shot
 
 MOST_FRAMES = 12
+LONGEST_SIDE = 512  # pixels that walls are looked for at
 STEP_SHARE = 32  # three values span a sixteenth of the picture: less is rounding, more leaves the wall
 EXACT = 5e-5  # of the slope: what a plane may bend
 HALF_ROUNDING, FLOAT_ROUNDING = 2.0**-11, 2.0**-24
@@ -68,17 +69,21 @@ class DepthFinding:
 def probe_depth(shot: Shot, *, near: float | None = None, far: float | None = None) -> DepthFinding:
     """Tell kind, scale and planes of the shot's depth pass; `near`, `far` in metres where known.
 
-    Reads a dozen frames. Raises ShotError where the shot has no depth pass or a file is unreadable.
+    Reads a dozen frames; memory is those, at most 512 pixels a side. Raises ShotError where the shot has no depth pass or a file is unreadable.
     """
     if "depth" not in shot.passes:
         raise ShotError(f"{shot.root}: no depth pass (it has {', '.join(shot.passes)}); export it to depth/")
     chosen = np.unique(np.linspace(0, shot.num_frames - 1, MOST_FRAMES).astype(int)).tolist()
-    files = shot.passes["depth"].files
-    frames = [np.asarray(read_file(shot, "depth", files[t]), np.float64) for t in chosen]
+    every = -(-max(shot.width, shot.height) // LONGEST_SIDE)  # what is affine stays so at every other pixel
+    frames, measured = [], [np.empty((0, 2))]
+    for t in chosen:
+        frame = read_file(shot, "depth", shot.passes["depth"].files[t])
+        frames.append(frame[::every, ::every].astype(np.float64))
+        measured.append(_joint_depths(shot, t, frame))
+    points = np.concatenate(measured)
     hits = np.concatenate([frame[_hit(frame)] for frame in frames])
     if len(hits) == 0:
         return DepthFinding(None, "nothing is hit in the sampled frames: it cannot be told", {})
-    points = _joint_depths(shot, chosen, frames)
     if hits.max() > 1.0:
         return _linear(points, "values above 1 are no device depth", {})
     if hits.min() < 0.0:
@@ -253,28 +258,22 @@ def _without_planes(what: str, why: str, shares: dict[str, float]) -> DepthFindi
     )
 
 
-def _joint_depths(shot: Shot, chosen: Sequence[int], frames: Sequence[Values]) -> Values:
-    """[N, 2]: the stored depth at seen joints and their distance along the view axis in metres.
+def _joint_depths(shot: Shot, t: int, frame: NDArray[np.float32]) -> Values:
+    """[N, 2]: the stored depth at frame t's seen joints and their distance along the view axis in metres.
 
     The camera of joints.json: `position`, and `rotation` with rows right, up, forward in the world.
     """
-    if "joints" not in shot.passes:
-        return np.empty((0, 2))
-    rows = []
-    for t, frame in zip(chosen, frames, strict=True):
-        (joints,) = read_joints(shot, t, t + 1)
-        camera = joints.camera
-        if not {"position", "rotation"} <= camera.keys():
+    rows = [np.empty((0, 2))]
+    joints = read_joints(shot, t, t + 1)[0] if "joints" in shot.passes else None
+    if joints is None or not {"position", "rotation"} <= joints.camera.keys():
+        return rows[0]
+    position, forward = (np.array(joints.camera[key], float) for key in ("position", "rotation"))
+    for figure in joints.figures:
+        if figure.world is None:
             continue
-        position, forward = np.array(camera["position"], float), np.array(camera["rotation"], float)[2]
-        for figure in joints.figures:
-            if figure.world is None:
-                continue
-            x, y = np.rint(figure.points[:, :2]).astype(int).T
-            inside = (
-                (figure.points[:, 2] == SEEN) & (x >= 0) & (x < shot.width) & (y >= 0) & (y < shot.height)
-            )
-            stored = frame[y[inside], x[inside]]
-            away = (figure.world[inside].astype(float) - position) @ forward
-            rows.append(np.stack([stored, away], axis=1)[_hit(stored) & (away > 0)])
-    return np.concatenate(rows) if rows else np.empty((0, 2))
+        x, y = np.rint(figure.points[:, :2]).astype(int).T
+        inside = (figure.points[:, 2] == SEEN) & (x >= 0) & (x < shot.width) & (y >= 0) & (y < shot.height)
+        stored = frame[y[inside], x[inside]].astype(np.float64)
+        away = (figure.world[inside].astype(float) - position) @ forward[2]
+        rows.append(np.stack([stored, away], axis=1)[_hit(stored) & (away > 0)])
+    return np.concatenate(rows)
