@@ -12,8 +12,9 @@ camera's near plane is much nearer than what it looks at), the others by joints 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,8 @@ class DepthFinding:
 def probe_depth(shot: Shot, *, near: float | None = None, far: float | None = None) -> DepthFinding:
     """Tell kind, scale and planes of the shot's depth pass; `near`, `far` in metres where known.
 
-    Reads a dozen frames; memory is those, at most 512 pixels a side. Raises ShotError where the shot has no depth pass or a file is unreadable.
+    Reads a dozen frames; memory is those, at most 512 pixels a side. Raises ShotError where the shot has no
+    depth pass or a file is unreadable.
     """
     if "depth" not in shot.passes:
         raise ShotError(f"{shot.root}: no depth pass (it has {', '.join(shot.passes)}); export it to depth/")
@@ -265,15 +267,25 @@ def _joint_depths(shot: Shot, t: int, frame: NDArray[np.float32]) -> Values:
     """
     rows = [np.empty((0, 2))]
     joints = read_joints(shot, t, t + 1)[0] if "joints" in shot.passes else None
-    if joints is None or not {"position", "rotation"} <= joints.camera.keys():
+    camera = None if joints is None else _camera(joints.camera)
+    if joints is None or camera is None:
         return rows[0]
-    position, forward = (np.array(joints.camera[key], float) for key in ("position", "rotation"))
+    position, rotation = camera
     for figure in joints.figures:
         if figure.world is None:
             continue
         x, y = np.rint(figure.points[:, :2]).astype(int).T
         inside = (figure.points[:, 2] == SEEN) & (x >= 0) & (x < shot.width) & (y >= 0) & (y < shot.height)
         stored = frame[y[inside], x[inside]].astype(np.float64)
-        away = (figure.world[inside].astype(float) - position) @ forward[2]
+        away = (figure.world[inside].astype(float) - position) @ rotation[2]
         rows.append(np.stack([stored, away], axis=1)[_hit(stored) & (away > 0)])
     return np.concatenate(rows)
+
+
+def _camera(record: Mapping[str, Any]) -> tuple[Values, Values] | None:
+    """Position [3] and rotation [3, 3] of a camera record; None where it has none, or none that can be read."""
+    try:
+        position, rotation = (np.array(record[key], np.float64) for key in ("position", "rotation"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (position, rotation) if position.shape == (3,) and rotation.shape == (3, 3) else None
