@@ -283,7 +283,7 @@ def _joint_depths(shot: Shot, t: int, frame: NDArray[np.float32]) -> Values:
 
 
 def _camera(record: Mapping[str, Any]) -> tuple[Values, Values] | None:
-    """Position [3] and rotation [3, 3] of a camera record; None where it has none, or none that can be read."""
+    """Position [3] and rotation [3, 3] of a camera record; None where it has none that can be read."""
     try:
         position, rotation = (np.array(record[key], np.float64) for key in ("position", "rotation"))
     except (KeyError, TypeError, ValueError):
