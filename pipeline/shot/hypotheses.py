@@ -21,7 +21,9 @@ from pipeline.shot.encoding import UNREAL_OFFSET, UNREAL_SCALE, VectorEncoding, 
 
 MARGIN = 1.25  # a rival's error over the winner's, where both differ, that counts as clear
 MARGIN_STILL = 1.1  # the same against "nothing moves": light that stays while a surface turns speaks for it
-MARGIN_FREE = 1.5  # the named reading's error over a free factor's that speaks for the factor
+MARGIN_FREE = (
+    2.5  # the named reading's error over a free factor's; light that lags speaks for 0.4 to 0.8 by 1.8
+)
 SIGMAS = 3.0  # and the sum of signed ranks of the difference, between frames and tiles, over its spread
 TILES = 3  # a side
 SAME_PIXELS = 0.05  # readings that agree to this on 98 % of the moving pixels are one

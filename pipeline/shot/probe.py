@@ -40,6 +40,7 @@ from pipeline.shot.read import read_frames
 from pipeline.shot.values import PassSource, Shot
 
 LONGEST_SIDE = 512  # pixels that the readings are scored at
+ALIKE = 0.1  # relative; a fitted factor is known to a few percent
 NEAR_NAMED = 1.05  # a fitted factor nearer to 1 than this is the convention itself
 
 
@@ -193,13 +194,16 @@ def _combine(
         if first.arrow.direction == second.arrow.direction is not None:
             return None, "both vectors point the same way in time: it cannot be told which to believe"
         odds, even = odds - second.arrow.log_odds, even and second.arrow.even
+        if not _alike(first, second):
+            return None, "the two vectors of the file read with different units or factors: it cannot be told"
     direction = _direction(odds)
     note = ""
     if direction is None:
         if not even:
             slope, error = first.arrow.slope, first.arrow.error
             return None, (
-                f"the time direction is not clear (slope {slope:+.2f} +- {error:.2f}, expected +1 or -1): "
+                f"the time direction is not clear (slope {slope:+.2f} +- {error:.2f}, in coarser detail "
+                f"{first.arrow.coarser:+.2f}, expected +1 or -1): "
                 "it cannot be told; a longer piece of the shot may"
             )
         direction = _conventional(first, pairs)
@@ -215,6 +219,14 @@ def _combine(
             found = named
             break
     return found, f"{found.name}, {' and '.join(sorted(vectors))}{note}"
+
+
+def _alike(first: VectorFinding, second: VectorFinding) -> bool:
+    """Whether two vectors of one file are in one unit at one size, as every renderer writes them."""
+    one, other = first.reading, second.reading
+    assert one is not None and other is not None
+    sizes = np.abs([one.scale, other.scale])
+    return one.unit == other.unit and bool(np.allclose(sizes[0], sizes[1], rtol=ALIKE))
 
 
 def _direction(odds: float) -> str | None:
