@@ -98,16 +98,19 @@ def run_batch(
     machine: Machine = Machine(),  # noqa: B008
     offline: bool = False,
     allow_partial: bool = False,
+    fill_gaps: bool = False,
+    skip_bad: bool = False,
     on_frame: OnFrame | None = None,
 ) -> Iterator[JobOutcome]:
     """Render the jobs one after another and yield each outcome as it comes.
 
-    `machine`, `offline` and `allow_partial` are for all of them, as `render_shot` has them.
+    `machine`, `offline` and `allow_partial` are for all of them, as `render_shot` has them; `fill_gaps` and
+    `skip_bad` as `open_shot` has them.
     """
     taken: dict[str, Path] = {}
 
     def render(job: Job) -> RenderResult:
-        shot, preset = _opened(job, overrides, taken)
+        shot, preset = _opened(job, overrides, taken, fill_gaps=fill_gaps, skip_bad=skip_bad)
         return render_shot(
             shot,
             preset,
@@ -135,8 +138,10 @@ def _run(job: Job, work: Callable[[], RenderResult]) -> JobOutcome:
         return JobOutcome(job, None, f"{job.shot}: internal error: {error!r}; see the traceback above")
 
 
-def _opened(job: Job, overrides: Sequence[str], taken: dict[str, Path]) -> tuple[Shot, Preset]:
-    shot = open_shot(job.shot)
+def _opened(
+    job: Job, overrides: Sequence[str], taken: dict[str, Path], *, fill_gaps: bool, skip_bad: bool
+) -> tuple[Shot, Preset]:
+    shot = open_shot(job.shot, fill_gaps=fill_gaps, skip_bad=skip_bad)
     first = taken.setdefault(shot.name, job.shot)
     if first != job.shot:
         raise ShotError(f"{job.shot}: has the same name '{shot.name}' as {first}; rename one of them")

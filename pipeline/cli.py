@@ -47,6 +47,25 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def shot_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What to do about frames that a shot lacks, or that are damaged."""
+    options = (
+        click.option(
+            "--fill-gaps",
+            is_flag=True,
+            help="A missing frame is the one before it; frames at a variable rate are held until the next.",
+        ),
+        click.option(
+            "--skip-bad",
+            is_flag=True,
+            help="Look through every file first; the frame before stands in for a damaged or missing one.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("-v", "--verbose", is_flag=True, help="Say more while working.")
 @click.version_option(package_name="lookdev")
@@ -101,8 +120,17 @@ def _on_machine(*, device: str | None, precision: str, compiled: bool, **others:
 )
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a preset's key.")
+@shot_options
 @model_options
-def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], **how: Any) -> None:
+def render(
+    shot: Path,
+    preset: str | None,
+    out: Path,
+    overrides: Sequence[str],
+    fill_gaps: bool,
+    skip_bad: bool,
+    **how: Any,
+) -> None:
     """Restyle one SHOT.
 
     SHOT is a folder of passes, a folder of images, or a video. Run the same command again to resume.
@@ -115,7 +143,7 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], 
     from pipeline.screen import frame_progress
     from pipeline.shot import open_shot
 
-    opened = open_shot(shot)
+    opened = open_shot(shot, fill_gaps=fill_gaps, skip_bad=skip_bad)
     chosen = load_preset(preset or preset_for(shot) or default_preset(opened), overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
         result = render_shot(opened, chosen, out, on_frame=advance, **_on_machine(**how))
@@ -135,6 +163,7 @@ def render(shot: Path, preset: str | None, out: Path, overrides: Sequence[str], 
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key in every preset."
 )
+@shot_options
 @model_options
 def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str], **how: Any) -> None:
     """Restyle every shot in FOLDER.

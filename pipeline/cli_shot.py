@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from pipeline.shot import MotionFinding, Shot
+    from pipeline.shot.probe import VectorFinding
 
 FolderPath = click.Path(path_type=Path)
 EXIT_CANNOT_TELL = 1
@@ -91,41 +96,106 @@ def estimate(
 
 @shot.command()
 @click.argument("path", metavar="SHOT", type=FolderPath)
-@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="The picture's folder.")
-@click.option("--dry-run", is_flag=True, help="Only show the verdict; write neither shot.toml nor picture.")
-def probe(path: Path, out: Path, dry_run: bool) -> None:
-    """Find out how a SHOT's motion vectors were written, and note it in its shot.toml.
+@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="The pictures' folder.")
+@click.option("--near", type=float, help="The camera's near plane in metres, for device depth.")
+@click.option("--far", type=float, help="Its far plane in metres; default: infinity.")
+@click.option("--dry-run", is_flag=True, help="Only show the verdict; write neither shot.toml nor pictures.")
+def probe(path: Path, out: Path, near: float | None, far: float | None, dry_run: bool) -> None:
+    """Find out how a SHOT's motion vectors and depth were written, and note it in its shot.toml.
 
-    Every sign, axis, scale and time direction is scored by how well it warps the shot's own frames onto
-    each other. Only a clear winner is taken; exit code 1 where the shot cannot tell. The picture shows a
-    frame, its warped neighbour, and their difference (grey: none).
+    Every sign, axis, scale and time direction of the vectors is scored by how well it warps the shot's own
+    frames onto each other; depth by where walls come out flat. Only a clear winner is taken; exit code 1
+    where the shot cannot tell. The picture shows a frame, its warped neighbour, and their difference (grey:
+    none).
     """
-    from pipeline.image import write_png
-    from pipeline.shot import open_shot, probe_motion, probe_picture, write_motion_encoding
+    from pipeline.shot import open_shot, probe_motion
 
     opened = open_shot(path)
-    found = probe_motion(opened)
+    told = []
+    if "motion" in opened.passes or "depth" not in opened.passes:  # without either it says what is missing
+        told.append(_told_motion(opened, probe_motion(opened), out, dry_run=dry_run))
+    if "depth" in opened.passes:
+        told.append(_told_depth(opened, near, far, dry_run=dry_run))
+    if not all(told):
+        raise SystemExit(EXIT_CANNOT_TELL)
+
+
+def _told_motion(opened: Shot, found: MotionFinding, out: Path, *, dry_run: bool) -> bool:
+    """Show and note the verdict on the motion pass; whether there is one."""
+    from pipeline.image import write_png
+    from pipeline.shot import probe_picture, write_motion_encoding
+
     for vector in found.vectors:
         _show_readings(vector)
     if found.encoding is None:
         click.secho(f"motion: cannot tell: {found.reason}", fg="yellow", err=True)
-        raise SystemExit(EXIT_CANNOT_TELL)
+        return False
     click.echo(f"motion: {found.reason}")
+    if not dry_run:
+        picture = out / f"{opened.name}_motion.png"
+        write_png(picture, probe_picture(opened, found.encoding, found.frame))
+        number = opened.frame_numbers[found.frame]
+        click.echo(f"{picture}: frame {number}, its warped neighbour, the difference")
+        click.echo(f"{write_motion_encoding(opened, found.encoding)}: [motion] written")
+    return True
+
+
+def _told_depth(opened: Shot, near: float | None, far: float | None, *, dry_run: bool) -> bool:
+    """The same for the depth pass."""
+    from pipeline.shot import probe_depth, write_depth_encoding
+
+    found = probe_depth(opened, near=near, far=far)
+    if found.encoding is None:
+        click.secho(f"depth: cannot tell: {found.reason}", fg="yellow", err=True)
+        return False
+    click.echo(f"depth: {found.reason}")
+    if not dry_run:
+        click.echo(f"{write_depth_encoding(opened, found.encoding)}: [depth] written")
+    return True
+
+
+@shot.command()
+@click.argument("path", metavar="FILM", type=FolderPath)
+@click.option("--out", type=FolderPath, help="The shots' folder; default: out/<film>_shots.")
+@click.option("--threshold", default=3.0, show_default=True, help="A cut changes this many times as much.")
+@click.option(
+    "--shortest", default=8, show_default=True, type=click.IntRange(min=1), help="Frames of a shot."
+)
+@click.option("--dry-run", is_flag=True, help="Only list the cuts.")
+def split(path: Path, out: Path | None, threshold: float, shortest: int, dry_run: bool) -> None:
+    """Cut a FILM into its shots, each a video with its sound.
+
+    A cut is where the picture changes several times as much as around it. The folder can be given to
+    `lookdev batch`. Run the same command again to resume.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from pipeline.shot import open_shot
+    from pipeline.shot.split import find_cuts, write_cuts
+
+    film = open_shot(path)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(film.name, total=film.num_frames)
+        cuts = find_cuts(
+            film,
+            threshold=threshold,
+            shortest=shortest,
+            on_frame=lambda done, total: bar.update(task, completed=done),
+        )
     if dry_run:
+        for start, stop in cuts:
+            click.echo(f"frames {start}-{stop - 1}: {float((stop - start) / film.fps):.2f} s")
         return
-    picture = out / f"{opened.name}_motion.png"
-    write_png(picture, probe_picture(opened, found.encoding, found.frame))
-    click.echo(f"{picture}: frame {opened.frame_numbers[found.frame]}, its warped neighbour, the difference")
-    click.echo(f"{write_motion_encoding(opened, found.encoding)}: [motion] written")
+    folder = out or Path("out") / f"{film.name}_shots"
+    for cut in write_cuts(film, cuts, folder):
+        click.echo(f"{cut.path}: frames {cut.start}-{cut.stop - 1}")
 
 
-def _show_readings(vector: object) -> None:
+def _show_readings(vector: VectorFinding) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.shot.probe import VectorFinding
-
-    assert isinstance(vector, VectorFinding)
     table = Table(f"vector in {' '.join(vector.channels)}, read as", "warp error", "of no motion's")
     still = next((each.error for each in vector.scored if each.reading is None), 0.0)
     for each in vector.scored[:6]:

@@ -144,6 +144,42 @@ def read_png(path: Path, *, kind: PngKind = "rgb", error: type[UserError] = User
     return raw if kind == "gray" else raw.astype(np.uint16)
 
 
+def read_stored(path: Path, *, error: type[UserError] = UserError) -> NDArray[Any]:
+    """What a PNG, JPEG or TIFF stores: uint8 or uint16, [H, W] or RGB(A) [H, W, 3 or 4].
+
+    Raises `error` as `read_image` does, and for numbers of another kind (a TIFF of floats).
+    """
+    stored = _decode(path, cv2.IMREAD_UNCHANGED, error)
+    if stored.dtype not in (np.uint8, np.uint16):
+        raise error(f"{path}: holds {stored.dtype} numbers; expected 8 or 16 bits; export it as EXR or PNG")
+    if stored.ndim == 3:
+        stored = stored[..., [2, 1, 0, 3][: stored.shape[2]]]
+    return stored
+
+
+def read_picture(path: Path, *, error: type[UserError] = UserError) -> UInt8Array:
+    """A render's PNG, JPEG or TIFF as uint8 RGB [H, W, 3]: over black where it is see-through.
+
+    Its alpha is taken as straight, as PNG has it (W3C PNG, 13.16); 16 bits are rounded to the nearest of 8,
+    grey is repeated. Raises `error` as `read_stored` does.
+    """
+    stored = read_stored(path, error=error)
+    if stored.ndim == 2:
+        stored = np.repeat(stored[..., None], 3, axis=2)
+    if stored.dtype == np.uint16 or stored.shape[2] == 4:
+        return over_black(stored)
+    return np.ascontiguousarray(stored)
+
+
+def over_black(pixels: NDArray[Any]) -> UInt8Array:
+    """RGB or RGBA (straight alpha) of 8 or 16 bits, [..., H, W, 3 or 4], over black: uint8 RGB, rounded."""
+    most = float(np.iinfo(pixels.dtype).max)
+    colours = pixels[..., :3].astype(np.float32) * np.float32(255.0 / most)
+    if pixels.shape[-1] == 4:
+        colours *= pixels[..., 3:].astype(np.float32) / np.float32(most)
+    return cast(UInt8Array, np.rint(colours).astype(np.uint8))
+
+
 def _decode(path: Path, flags: int, error: type[UserError]) -> NDArray[Any]:
     try:
         data = path.read_bytes()
@@ -162,7 +198,9 @@ def _decode(path: Path, flags: int, error: type[UserError]) -> NDArray[Any]:
         except cv2.error:
             image = None
     if image is None:
-        raise error(f"{path}: not a readable image (PNG, JPEG or WebP expected), or corrupt; write it again")
+        raise error(
+            f"{path}: not a readable image (PNG, JPEG, TIFF or WebP expected), or corrupt; write it again"
+        )
     for message in messages:
         if JPEG_DAMAGE.match(message):
             raise error(f"{path}: the file is damaged ({message}); write it again")

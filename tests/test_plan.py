@@ -255,6 +255,28 @@ def test_the_digest_follows_the_inputs(tmp_path: Path) -> None:
     assert planned(shot, tmp_path, LORA).digest == touched
 
 
+def test_the_digest_follows_how_passes_are_read(tmp_path: Path) -> None:
+    """[motion], [depth] and what is held decide pixels as much as the files; of passes that are read."""
+    make_shot(tmp_path / "wall", num_frames=3)
+    sidecar = tmp_path / "wall" / "shot.toml"
+    plain = sidecar.read_text()
+    depth = '[depth]\nkind = "linear"\nscale = 0.5\n'
+    motion = '[motion]\nbackward = { channels = ["backward.X", "backward.Y"], scale = [2.0, 2.0] }\n'
+
+    def digests(method: str) -> list[str]:
+        found = []
+        for section in ("", depth, motion):
+            sidecar.write_text(f"{plain}\n{section}")
+            found.append(
+                planned(open_shot(tmp_path / "wall"), tmp_path, CONTROLS, method=method).frames_digest
+            )
+        return found
+
+    assert len(set(digests("blend"))) == 3
+    as_written, scaled, turned = digests("frame")  # which draws depth and reads no motion
+    assert as_written == turned != scaled
+
+
 BEAT = '[[beat]]\nframes = [4, 5]\nease = 1\nprompt = "film look, otto"\n'
 
 

@@ -17,7 +17,7 @@ from pipeline.models.find import PICKLES
 from pipeline.plan.controls import controlnet_files
 from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl, runs
 from pipeline.preset import Look, Steering
-from pipeline.shot import Shot
+from pipeline.shot import Shot, read_as
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
 PLAN_VERSION = 2
@@ -45,10 +45,15 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 def input_files(shot: Shot, plan: Plan) -> list[Path]:
     """The shot's files that decide the styled pixels: the pictures and the passes that this plan reads."""
+    files = (file for name in input_passes(shot, plan) for file in shot.passes[name].files)
+    return list(dict.fromkeys(files))  # several passes may be layers of one file
+
+
+def input_passes(shot: Shot, plan: Plan) -> list[str]:
+    """The names of the shot's passes that decide the styled pixels."""
     motion = PASSES_READ.get(plan.method, ())
     drawn = [name for c in plan.controls for name in (c.pass_name, *ALSO_DRAWN_FROM.get(c.kind, ()))]
-    names = dict.fromkeys(("rgb", *drawn, *motion))
-    return [file for name in names if name in shot.passes for file in shot.passes[name].files]
+    return [name for name in dict.fromkeys(("rgb", *drawn, *motion)) if name in shot.passes]
 
 
 def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
@@ -69,6 +74,7 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     identity = {
         "version": PLAN_VERSION,
         "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],
+        "read": read_as(shot, input_passes(shot, draft)),
         "model": _stamps(model_path),
         "vae": [] if draft.vae is None else _stamps(draft.vae),
     }

@@ -59,6 +59,7 @@ def make_plan(
     _check_steps(preset)
     speed = _speed_loras(preset, family, loras, offline=offline)
     notes = (
+        *shot.notes,
         *notes,
         *estimate_notes,
         *suspicions(preset, loras, looks, shot.frame_numbers),

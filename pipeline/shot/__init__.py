@@ -1,8 +1,10 @@
 """What is on disk: shot folders, plain image folders and videos, opened once and read by window."""
 
 from pipeline.shot.joints import write_joints
+from pipeline.shot.open import open_shot
 from pipeline.shot.probe import MotionFinding, probe_motion, probe_picture
-from pipeline.shot.read import iterate_frames, open_shot, read_frames, read_joints, read_motion, read_pass
+from pipeline.shot.probe_depth import DepthFinding, probe_depth
+from pipeline.shot.read import iterate_frames, read_as, read_frames, read_joints, read_motion, read_pass
 from pipeline.shot.values import (
     JOINT_NAMES,
     NUM_JOINTS,
@@ -17,6 +19,7 @@ from pipeline.shot.video import VIDEO_SUFFIXES
 from pipeline.shot.write import (
     HALF_PASSES,
     FramePasses,
+    write_depth_encoding,
     write_frame_passes,
     write_motion_encoding,
     write_shot,
@@ -28,6 +31,7 @@ __all__ = [
     "JOINT_NAMES",
     "NUM_JOINTS",
     "VIDEO_SUFFIXES",
+    "DepthFinding",
     "Figure",
     "FrameJoints",
     "FramePasses",
@@ -38,12 +42,15 @@ __all__ = [
     "VideoIndex",
     "iterate_frames",
     "open_shot",
+    "probe_depth",
     "probe_motion",
     "probe_picture",
+    "read_as",
     "read_frames",
     "read_joints",
     "read_motion",
     "read_pass",
+    "write_depth_encoding",
     "write_frame_passes",
     "write_joints",
     "write_motion_encoding",

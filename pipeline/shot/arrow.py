@@ -7,7 +7,8 @@ order its picture by -grad I . A. So with r_past, r_next the differences of both
     r_next - r_past = -T grad I . A + light,    T = +1 for "to t-1", -1 for "to t+1"
 
 is a least-squares line in T. Light that changes is linear in the velocity, the gradient and the brightness
-and gets its own columns, which keeps it out of T; the error of T comes from the spread between frames.
+and gets its own columns, which keeps it out of T; the error of T comes from the spread between frames. What
+light is left shifts T the more the coarser the detail that is looked at, so two bands have to agree.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 from pipeline.image import Float32Array
 from pipeline.shot.fetch import fetch
 
-FINE_SIGMA, COARSE_SIGMA = 0.8, 3.0  # pixels; edges between them carry position, wider shades carry light
+BAND = (0.8, 1.6)  # pixels; edges between these sigmas carry position, wider shades carry light
+COARSER_BAND = (1.2, 4.0)
+AGREEMENT = 0.7  # of the slopes in both bands; right and wrong lie 2 apart
 EVEN_TOLERANCE = 0.3  # the acceleration seen from both sides may differ by this share, else it is an edge
 EVEN_SLACK = 0.02  # pixels, on top
 LARGEST_STEP = 1.5  # pixels of acceleration; beyond, the first order is not true
@@ -37,16 +40,18 @@ class Arrow:
     """The slope T (+1: vectors point to t-1, -1: to t+1), its standard error, and how much speed changes.
 
     `step` is the 99th percentile of the acceleration in pixels: below 0.05 both readings are the same.
+    `coarser` is the slope in coarser detail.
     """
 
     slope: float
     error: float
     step: float
+    coarser: float
 
     @property
     def log_odds(self) -> float:
-        """log P(data | to t-1) / P(data | to t+1) for Gaussian errors; 0 where the slope fits neither."""
-        if not abs(self.slope) <= PLAUSIBLE:
+        """log P(data | to t-1) / P(data | to t+1) for Gaussian errors; 0 where neither can be."""
+        if not abs(self.slope) <= PLAUSIBLE or abs(self.slope - self.coarser) > AGREEMENT:
             return 0.0
         return 2.0 * self.slope / max(self.error, 0.05) ** 2
 
@@ -73,31 +78,49 @@ class Moment:
 
 def time_arrow(moments: Iterable[Moment]) -> Arrow:
     """Fit T over all moments; memory is one moment. An error of inf where there is nothing to see."""
-    products, moved, steps = [], [], []
+    fits, steps = (_Fit(), _Fit()), []
     for moment in moments:
-        columns, change, acceleration = _evidence(moment)
-        products.append(columns.T @ columns)
-        moved.append(columns.T @ change)
+        for fit, band in zip(fits, (BAND, COARSER_BAND), strict=True):
+            columns, change, acceleration = _evidence(moment, band)
+            fit.add(columns, change)
         steps.append(acceleration)
-    if not products:
-        return Arrow(0.0, float("inf"), 0.0)
-    total = np.sum(products, axis=0)
     step = float(np.percentile(np.concatenate(steps), 99)) if any(map(len, steps)) else 0.0
-    if len(products) < 3 or np.linalg.matrix_rank(total) < len(total):
-        return Arrow(0.0, float("inf"), step)
-    inverse = np.linalg.inv(total)
-    fit = inverse @ np.sum(moved, axis=0)
-    scores = np.stack([b - a @ fit for a, b in zip(products, moved, strict=True)])  # [frames, columns]
-    spread = inverse @ (scores.T @ scores) @ inverse  # clustered by frame (Liang & Zeger 1986)
-    return Arrow(float(fit[0]), float(np.sqrt(spread[0, 0])), step)
+    (slope, error), (coarser, _) = (fit.slope() for fit in fits)
+    return Arrow(slope, error, step, coarser)
 
 
-def _evidence(moment: Moment) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+class _Fit:
+    """Least squares over frames whose columns are not kept."""
+
+    def __init__(self) -> None:
+        self._products: list[NDArray[np.float64]] = []
+        self._moved: list[NDArray[np.float64]] = []
+
+    def add(self, columns: NDArray[np.float64], change: NDArray[np.float64]) -> None:
+        """A frame's columns [N, 6] and what they explain [N]."""
+        self._products.append(columns.T @ columns)
+        self._moved.append(columns.T @ change)
+
+    def slope(self) -> tuple[float, float]:
+        """The first column's coefficient and its error."""
+        total = np.sum(self._products, axis=0)
+        if len(self._products) < 3 or np.linalg.matrix_rank(total) < len(total):
+            return 0.0, float("inf")
+        inverse = np.linalg.inv(total)
+        fit = inverse @ np.sum(self._moved, axis=0)
+        scores = np.stack([b - a @ fit for a, b in zip(self._products, self._moved, strict=True)])
+        spread = inverse @ (scores.T @ scores) @ inverse  # clustered by frame (Liang & Zeger 1986)
+        return float(fit[0]), float(np.sqrt(spread[0, 0]))
+
+
+def _evidence(
+    moment: Moment, band: tuple[float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Columns [N, 6], change of brightness [N] of the usable pixels, and acceleration [M] where known."""
     missing = np.logical_not(np.isfinite(moment.flow).all(axis=3))
     flow = np.where(missing[..., None], np.float32(0.0), moment.flow)
     now = flow[1]
-    picture = np.stack([_band(luma) for luma in moment.luma])
+    picture = np.stack([_band(luma, band) for luma in moment.luma])
     before, seen_before = fetch(np.dstack([flow[0], missing[0].astype(np.float32)]), now)
     after, seen_after = fetch(np.dstack([flow[2], missing[2].astype(np.float32)]), -now)
     speeding, slowing = before[..., :2] - now, now - after[..., :2]
@@ -125,7 +148,7 @@ def _evidence(moment: Moment) -> tuple[NDArray[np.float64], NDArray[np.float64],
     return columns, change[inner].astype(np.float64), size[moving].astype(np.float64)
 
 
-def _band(luma: Float32Array) -> Float32Array:
-    fine = cv2.GaussianBlur(luma, (0, 0), FINE_SIGMA)
-    band: Float32Array = fine - cv2.GaussianBlur(luma, (0, 0), COARSE_SIGMA)
+def _band(luma: Float32Array, sigmas: tuple[float, float]) -> Float32Array:
+    fine, coarse = (cv2.GaussianBlur(luma, (0, 0), sigma) for sigma in sigmas)
+    band: Float32Array = fine - coarse
     return band

@@ -1,194 +1,181 @@
-"""A shot that is a folder: the layout in docs/architecture.md, or plain numbered images."""
+"""A shot that is a folder: docs/architecture.md's layout, what renderers write, or numbered images."""
 
 from __future__ import annotations
 
-import difflib
 import logging
-import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import ShotError
-from pipeline.shot.encoding import (
-    LINEAR_DEPTH,
-    NATIVE_MOTION,
-    DepthEncoding,
-    MotionEncoding,
-    parse_depth,
-    parse_motion,
-)
+from pipeline.shot.exr import view_names
+from pipeline.shot.exr_header import whole_parts
 from pipeline.shot.joints import read_joints_file
-from pipeline.shot.sequence import (
-    EXR_SUFFIXES,
-    IMAGE_SUFFIXES,
-    PNG_SUFFIXES,
-    check_sizes,
-    find_sequence,
-    group_sequences,
-    image_size,
-    list_numbers,
-    without_gaps,
-)
+from pipeline.shot.naming import PassFrames, find_passes
+from pipeline.shot.sequence import EXR_SUFFIXES, check_gaps, image_size, list_numbers, missing_numbers
+from pipeline.shot.sidecar import DEFAULT_FPS, SIDECAR, Sidecar, read_sidecar
+from pipeline.shot.solo import Solo, is_solo, read_solo
+from pipeline.shot.stand_in import MISSING, fill
 from pipeline.shot.values import PassSource, Shot
 from pipeline.shot.video import sound_codec
 
 log = logging.getLogger(__name__)
 
-SIDECAR = "shot.toml"
-SIDECAR_KEYS = ("fps", "name", "characters", "missing", "motion", "depth")
 JOINTS_FILE = "joints.json"
 AUDIO_SUFFIXES = (".wav", ".m4a", ".mp3", ".flac")  # audio.wav beside rgb/
-PASS_SUFFIXES = {
-    "rgb": IMAGE_SUFFIXES,
-    "depth": EXR_SUFFIXES,
-    "normal": EXR_SUFFIXES,
-    "motion": EXR_SUFFIXES,
-    "ids": PNG_SUFFIXES,
-    "visible": PNG_SUFFIXES,
-    "truth": PNG_SUFFIXES,
-}
-PASS_WORDS: Mapping[str, frozenset[str]] = {  # words of file names, as renderers' defaults have them
-    "depth": frozenset({"depth", "z", "zdepth", "worlddepth"}),
-    "normal": frozenset({"normal", "normals", "worldnormal"}),
-    "motion": frozenset({"motion", "vector", "vectors", "velocity", "motionvector", "motionvectors"}),
-    "ids": frozenset({"id", "ids", "objectid", "index", "indexob"}),
-    "rgb": frozenset(
-        {"rgb", "beauty", "color", "colour", "combined", "image", "final", "finalimage", "movie"}
-    ),
-}
-WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-DEFAULT_FPS = Fraction(24)  # film; only where no shot.toml says otherwise
-HIGHEST_FPS = 1000
+
+Size = tuple[int, int]  # width, height
+Damage = Callable[[Shot, str, Path], str | None]  # what is wrong with a pass's file, None where it is fine
 
 
-@dataclass(frozen=True)
-class Sidecar:
-    """What shot.toml says."""
+def open_folder(root: Path, *, fill_gaps: bool = False, damage: Damage | None = None) -> Shot:
+    """Open a shot folder. Headers of all files are checked; no pixels are read. Raises ShotError.
 
-    name: str
-    fps: Fraction
-    characters: tuple[str, ...] = ()
-    motion: MotionEncoding = NATIVE_MOTION
-    depth: DepthEncoding = LINEAR_DEPTH
-    hold: bool = False  # missing = "hold": a missing frame is the one before it
-
-
-def open_folder(root: Path) -> Shot:
-    """Open a shot folder. Headers of all files are checked; no pixels are read. Raises ShotError."""
+    `fill_gaps`: missing frames are those before them. `damage` says what is wrong with a file; then what is
+    wrong or missing is filled too, instead of an error, and noted.
+    """
     sidecar = read_sidecar(root)
-    found = _sorted_by_name(root, sidecar.hold) or _by_folder(root, sidecar.hold)
-    numbers = tuple(found["rgb"])
-    first = found["rgb"][numbers[0]]
-    width, height = image_size(first)
-    passes: dict[str, PassSource] = {}
-    for name, frames in found.items():
-        files = _pass_files(name, frames, numbers)
-        check_sizes(files, width=width, height=height, reference=first)
-        passes[name] = PassSource(name=name, files=files, origin=files[0].suffix.lower().lstrip("."))
-    joints = root / JOINTS_FILE
-    if joints.exists():
-        _check_joints(joints, numbers)
-        passes["joints"] = PassSource(name="joints", files=(joints,), origin="json")
+    solo = read_solo(root, sidecar.view) if is_solo(root) else None
+    found = find_passes(root, sidecar) if solo is None else solo.passes
+    hold = fill_gaps or sidecar.hold or damage is not None
+    numbers = _numbers(found["rgb"], hold=hold)
+    bad = {name: _missing(name, frames, numbers, hold=hold) for name, frames in found.items()}
+    size = _size(found, numbers, strict=damage is None)
+    shot = _draft(root, sidecar, solo, found, numbers, size)
+    if damage is not None:
+        bad = {name: _damaged(shot, name, found[name], reasons, damage) for name, reasons in bad.items()}
+    filled = fill(root, numbers, {name: frames.frames for name, frames in found.items()}, bad)
+    passes = {name: replace(source, files=filled.files[name]) for name, source in shot.passes.items()}
+    if (root / JOINTS_FILE).exists():
+        _check_joints(root / JOINTS_FILE, [numbers[filled.held.get(t, t)] for t in range(len(numbers))])
+        passes["joints"] = PassSource(name="joints", files=(root / JOINTS_FILE,), origin="json")
+    notes = (*_choices(shot), *(() if solo is None else solo.notes), *filled.notes)
+    return replace(shot, passes=passes, held=filled.held, without_motion=filled.without_motion, notes=notes)
+
+
+def _draft(
+    root: Path,
+    sidecar: Sidecar,
+    solo: Solo | None,
+    found: Mapping[str, PassFrames],
+    numbers: tuple[int, ...],
+    size: Size,
+) -> Shot:
+    """The shot with the files that are there, before anything stands in for what is not."""
+    sources = {
+        name: PassSource(name, tuple(each.frames.values()), _origin(each.first), None, each.channels)
+        for name, each in found.items()
+    }
     return Shot(
         name=sidecar.name,
         root=root,
         num_frames=len(numbers),
-        fps=sidecar.fps,
-        width=width,
-        height=height,
+        fps=sidecar.fps or (None if solo is None else solo.fps) or _assumed(root),
+        width=size[0],
+        height=size[1],
         frame_numbers=numbers,
-        passes=passes,
+        passes=sources,
         audio=_find_audio(root),
         characters=sidecar.characters,
         motion=sidecar.motion,
         depth=sidecar.depth,
+        display=sidecar.display,
+        view=sidecar.view if solo is None else None,
     )
 
 
-def _by_folder(root: Path, hold: bool) -> dict[str, dict[int, Path]]:
-    """Pass -> frame number -> file where each pass has its folder, or all images are rgb."""
-    found = {"rgb": find_sequence(_rgb_folder(root), IMAGE_SUFFIXES, hold=hold)}
-    for name, suffixes in PASS_SUFFIXES.items():
-        if name != "rgb" and (root / name).is_dir():
-            found[name] = find_sequence(root / name, suffixes, hold=hold)
-    return found
+def _origin(path: Path) -> str:
+    return path.suffix.lower().lstrip(".")
 
 
-def _sorted_by_name(root: Path, hold: bool) -> dict[str, dict[int, Path]]:
-    """The same where one folder holds several sequences, told apart by a word in their names; else empty.
-
-    So Unity Recorder's, Blender's compositor's and Unreal's outputs open as they are: shot_Beauty_0001.png
-    beside shot_Depth_0001.exr. The pictures' sequence needs no word where it is the only one without.
-    """
-    if any((root / name).is_dir() for name in PASS_SUFFIXES):
-        return {}
-    groups = group_sequences(root, (*IMAGE_SUFFIXES, *EXR_SUFFIXES))
-    if len(groups) < 2:
-        return {}
-    named: dict[str, list[str]] = {}
-    for stem, frames in groups.items():
-        suffix = next(iter(frames.values())).suffix.lower()
-        words = {word.lower() for word in WORD.findall(stem)}
-        fits = [name for name, known in PASS_WORDS.items() if words & known and suffix in PASS_SUFFIXES[name]]
-        named.setdefault(fits[0] if fits else "", []).append(stem)
-    unknown = named.pop("", [])
-    if "rgb" not in named:
-        named["rgb"] = [stem for stem in unknown if _is_picture(groups[stem])]
-        unknown = [stem for stem in unknown if stem not in named["rgb"]]
-    for name, stems in named.items():
-        if len(stems) != 1:
-            listed = " and ".join(next(iter(groups[stem].values())).name for stem in stems) or "none"
-            raise ShotError(
-                f"{root}: {len(stems)} of its {len(groups)} sequences look like {name} ({listed}); "
-                f"expected one; put each pass in a folder of its own, like {name}/"
-            )
-    for stem in unknown:
-        first = next(iter(groups[stem].values()))
-        log.warning("%s: its name says no pass (depth, normal, motion, ids); passed over", first)
-    return {name: without_gaps(root, groups[stems[0]], hold=hold) for name, stems in named.items()}
+def _assumed(root: Path) -> Fraction:
+    log.info("%s: no %s; taking %s frames a second", root, SIDECAR, DEFAULT_FPS)
+    return DEFAULT_FPS
 
 
-def _is_picture(frames: Mapping[int, Path]) -> bool:
-    return all(path.suffix.lower() in IMAGE_SUFFIXES for path in frames.values())
+def _numbers(pictures: PassFrames, *, hold: bool) -> tuple[int, ...]:
+    """The shot's frame numbers: those of the pictures, without gaps."""
+    frames = pictures.frames
+    if hold:
+        missing_numbers(pictures.first.parent, frames)  # stray digits are still an error
+    else:
+        check_gaps(pictures.first.parent, frames)
+    return tuple(range(min(frames), max(frames) + 1))
 
 
-def _rgb_folder(root: Path) -> Path:
-    if (root / "rgb").is_dir():
-        return root / "rgb"
-    visible = [path for path in root.iterdir() if not path.name.startswith(".")]
-    if not visible:
-        raise ShotError(
-            f"{root}: the folder is empty; expected rgb/ or numbered images; export the shot there"
-        )
-    others = [name for name in PASS_SUFFIXES if (root / name).is_dir()]
-    if others or not any(path.suffix.lower() in IMAGE_SUFFIXES for path in visible):
-        found = ", ".join(sorted(f"{path.name}/" if path.is_dir() else path.name for path in visible)[:6])
-        raise ShotError(
-            f"{root}: holds {found} but no frames; expected rgb/rgb.0001.png ... or numbered images"
-        )
-    return root
-
-
-def _pass_files(name: str, found: Mapping[int, Path], numbers: tuple[int, ...]) -> tuple[Path, ...]:
-    """The pass's file of each frame. Raises ShotError where it lacks one."""
-    missing = set(numbers) - set(found)
-    folder = next(iter(found.values())).parent
+def _missing(name: str, found: PassFrames, numbers: tuple[int, ...], *, hold: bool) -> dict[int, str]:
+    """The frames that a pass lacks. Raises ShotError where it may not lack any."""
+    lacking = sorted(set(numbers) - set(found.frames))
+    folder = found.first.parent
     where = folder if folder.name == name else f"{folder} ({name})"
-    if missing:
+    if lacking and not hold:
+        check_gaps(folder, found.frames)
         raise ShotError(
-            f"{where}: {len(found)} frames for {len(numbers)} of rgb; missing {list_numbers(missing)}; "
-            "expected one for each; export them"
+            f"{where}: {len(found.frames)} frames for {len(numbers)} of rgb; missing "
+            f"{list_numbers(lacking)}; expected one for each; export them, or take --fill-gaps"
         )
-    if len(found) > len(numbers):
-        log.warning("%s: %d frames beyond rgb's are passed over", where, len(found) - len(numbers))
-    return tuple(found[number] for number in numbers)
+    beyond = len(found.frames) + len(lacking) - len(numbers)
+    if beyond > 0:
+        log.warning("%s: %d frames beyond rgb's are passed over", where, beyond)
+    return dict.fromkeys(lacking, MISSING)
 
 
-def _check_joints(path: Path, numbers: tuple[int, ...]) -> None:
+def _size(found: Mapping[str, PassFrames], numbers: tuple[int, ...], *, strict: bool) -> Size:
+    """The pictures' size: the first one's, which all files must have; else the one that most have."""
+    if not strict:
+        sizes = Counter(size for path in found["rgb"].frames.values() if (size := _size_or_none(path)))
+        if sizes:
+            return sizes.most_common(1)[0][0]
+    reference = found["rgb"].first
+    size = image_size(reference)
+    for each in found.values():
+        for path in (each.frames[number] for number in numbers if number in each.frames):
+            check_size(path, size, f"as {reference.name}")
+    return size
+
+
+def _size_or_none(path: Path) -> Size | None:
+    try:
+        return image_size(path)
+    except ShotError:
+        return None
+
+
+def check_size(path: Path, size: Size, why: str) -> None:
+    """Raise ShotError where a file is of another size, damaged or not to be read, by its header."""
+    found = image_size(path)
+    if found != size:
+        raise ShotError(
+            f"{path}: {found[0]} x {found[1]} pixels; expected {size[0]} x {size[1]} {why}; "
+            "export it at one size"
+        )
+
+
+def _damaged(
+    shot: Shot, name: str, found: PassFrames, lacking: Mapping[int, str], damage: Damage
+) -> dict[int, str]:
+    """The frames of a pass that are missing or damaged, in order, with what is wrong."""
+    reasons = dict(lacking)
+    for number in shot.frame_numbers:
+        if number in found.frames and (reason := damage(shot, name, found.frames[number])):
+            reasons[number] = reason
+    return dict(sorted(reasons.items()))
+
+
+def _choices(shot: Shot) -> tuple[str, ...]:
+    """What was chosen without being said: one of several views."""
+    picture = shot.passes["rgb"].files[0]
+    if picture.suffix.lower() not in EXR_SUFFIXES or shot.view is not None:
+        return ()
+    views = view_names(whole_parts(picture))
+    if len(views) == 1:
+        return ()
+    return (f"of the views {', '.join(views)} the first is read; set view in {SIDECAR} for another",)
+
+
+def _check_joints(path: Path, numbers: Sequence[int]) -> None:
     missing = set(numbers) - set(read_joints_file(path))
     if missing:
         raise ShotError(
@@ -203,62 +190,3 @@ def _find_audio(root: Path) -> Path | None:
     if audio is not None and sound_codec(audio) is None:
         raise ShotError(f"{audio}: holds no sound; expected a sound track; export it again or take it away")
     return audio
-
-
-def read_sidecar(root: Path) -> Sidecar:
-    """Read shot.toml strictly; without one, the folder's name at 24 frames a second."""
-    path = root / SIDECAR
-    default_name = root.resolve().name
-    if not path.exists():
-        log.info("%s: no %s; taking %s frames a second", root, SIDECAR, DEFAULT_FPS)
-        return Sidecar(name=default_name, fps=DEFAULT_FPS)
-    table = _load_toml(path)
-    for key in table:
-        if key not in SIDECAR_KEYS:
-            near = difflib.get_close_matches(key, SIDECAR_KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(SIDECAR_KEYS)}"
-            raise ShotError(f"{path}: unknown key {key!r}; {hint}")
-    if "fps" not in table:
-        raise ShotError(f'{path}: no fps; expected a line like fps = "24/1"; add it')
-    name = table.get("name", default_name)
-    if not isinstance(name, str) or not name or name.startswith(".") or "/" in name or "\\" in name:
-        raise ShotError(
-            f"{path}:name: {name!r} cannot name an output folder; expected letters, digits, _ and -"
-        )
-    characters = table.get("characters", [])
-    if not isinstance(characters, list) or not all(isinstance(each, str) for each in characters):
-        raise ShotError(f'{path}:characters: {characters!r}; expected a list of names like ["iris"]')
-    return Sidecar(
-        name=name,
-        fps=parse_fps(table["fps"], f"{path}:fps"),
-        characters=tuple(characters),
-        motion=parse_motion(table["motion"], f"{path}:motion") if "motion" in table else NATIVE_MOTION,
-        depth=parse_depth(table["depth"], f"{path}:depth") if "depth" in table else LINEAR_DEPTH,
-        hold=_parse_missing(table.get("missing", "error"), f"{path}:missing"),
-    )
-
-
-def _parse_missing(value: Any, where: str) -> bool:
-    if value not in ("error", "hold"):
-        raise ShotError(f'{where}: {value!r}; expected "error", or "hold" to repeat the frame before')
-    return bool(value == "hold")
-
-
-def _load_toml(path: Path) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ShotError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ShotError(f"{path}: not valid TOML ({error}); correct the file") from error
-
-
-def parse_fps(value: Any, where: str) -> Fraction:
-    """A frame rate from "24/1", "24000/1001", "23.976" or a number, exactly as written. Raises ShotError."""
-    try:
-        fps = Fraction(str(value)) if isinstance(value, (str, int, float)) else Fraction(0)
-    except (ValueError, ZeroDivisionError):
-        fps = Fraction(0)
-    if isinstance(value, bool) or not 0 < fps <= HIGHEST_FPS:
-        raise ShotError(f'{where}: {value!r} is not a frame rate; expected one like "24/1" or "24000/1001"')
-    return fps

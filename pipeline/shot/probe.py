@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ShotError
 from pipeline.image import Float32Array, UInt8Array
-from pipeline.shot.arrow import ODDS, Arrow, Moment, time_arrow
+from pipeline.shot.arrow import ODDS, Arrow, time_arrow
 from pipeline.shot.encoding import MotionEncoding, VectorEncoding, decode, named_encodings
-from pipeline.shot.exr import channel_names, read_channels
+from pipeline.shot.exr import channel_names
 from pipeline.shot.fetch import fetch
 from pipeline.shot.hypotheses import (
     FEWEST_PIXELS,
@@ -28,18 +27,21 @@ from pipeline.shot.hypotheses import (
     readings,
     same,
     score,
-    shrink,
+)
+from pipeline.shot.probe_frames import (
+    frames_that_move,
+    moments,
+    motion_source,
+    read_around,
+    read_vectors,
+    vector_pairs,
 )
 from pipeline.shot.read import read_frames
 from pipeline.shot.values import PassSource, Shot
 
 LONGEST_SIDE = 512  # pixels that the readings are scored at
-MOST_LOOKED_AT = 24  # frames whose vectors are looked at; the ones that move most are scored
-MOST_SCORED = 12
-MOST_TIMED = 48  # frames that the time direction is measured on
+ALIKE = 0.1  # relative; a fitted factor is known to a few percent
 NEAR_NAMED = 1.05  # a fitted factor nearer to 1 than this is the convention itself
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-PAIRS = (("R", "G"), ("B", "A"), ("X", "Y"), ("Z", "W"), ("r", "g"), ("x", "y"), ("U", "V"))
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,17 @@ def probe_motion(shot: Shot) -> MotionFinding:
 
     Raises ShotError where the shot has no motion pass or a file is unreadable.
     """
-    source = _motion_source(shot)
-    pairs = vector_pairs(channel_names(source.files[0]))
+    source = motion_source(shot)
+    pairs = vector_pairs(channel_names(source.files[0], shot.view))
     if not pairs:
-        names = ", ".join(channel_names(source.files[0]))
+        names = ", ".join(channel_names(source.files[0], shot.view))
         raise ShotError(
             f"{source.files[0]}: holds the channels {names}; expected vectors as R G, X Y or X Y Z W; "
             "export the motion pass"
         )
     if shot.num_frames < 3:
         return MotionFinding(None, f"{shot.num_frames} frames cannot tell; at least 3 are needed", (), 0)
-    chosen = _frames_that_move(shot, source, pairs)
+    chosen = frames_that_move(shot, source, pairs)
     findings = tuple(_probe_vector(shot, source, pair, chosen) for pair in pairs)
     told = [each for each in findings if each.reading is not None]
     if not told:
@@ -93,62 +95,9 @@ def probe_motion(shot: Shot) -> MotionFinding:
     return MotionFinding(encoding, reason, findings, chosen[0])
 
 
-def vector_pairs(names: list[str]) -> tuple[tuple[str, str], ...]:
-    """The channel pairs of a motion file that may hold vectors, in the file's own naming, first one first."""
-    found = []
-    prefixes = sorted({name.rpartition(".")[0] for name in names})
-    for prefix in prefixes:
-        for first, second in PAIRS:
-            pair = tuple(f"{prefix}.{each}" if prefix else each for each in (first, second))
-            if set(pair) <= set(names):
-                found.append((pair[0], pair[1]))
-    return tuple(found)
-
-
-def _motion_source(shot: Shot) -> PassSource:
-    if "motion" not in shot.passes:
-        raise ShotError(
-            f"{shot.root}: no motion pass (it has {', '.join(shot.passes)}); export it to motion/"
-        )
-    return shot.passes["motion"]
-
-
-def _frames_that_move(shot: Shot, source: PassSource, pairs: tuple[tuple[str, str], ...]) -> list[int]:
-    """Inner frames, those with the most varied vectors first: a still or a plain pan tells little."""
-    inner = np.arange(1, shot.num_frames - 1)
-    looked = inner[np.unique(np.linspace(0, len(inner) - 1, MOST_LOOKED_AT).astype(int))]
-    variety = {}
-    for t in looked:
-        stored = _stored(source, int(t), pairs[0])[::2, ::2]
-        usable = stored[np.isfinite(stored).all(axis=2) & (np.abs(stored) < 1e4).all(axis=2)]
-        spread = usable.std(axis=0) + np.abs(usable - np.median(usable)).mean(axis=0) if len(usable) else [0]
-        variety[int(t)] = float(np.sum(spread))
-    return sorted(variety, key=lambda t: -variety[t])[:MOST_SCORED]
-
-
-def _stored(source: PassSource, t: int, pair: tuple[str, str]) -> Float32Array:
-    return np.stack(read_channels(source.files[t], pair, outside=np.nan), axis=-1)
-
-
-def _around(
-    shot: Shot, source: PassSource, t: int, pair: tuple[str, str], reduction: int
-) -> tuple[Float32Array, Float32Array]:
-    """Luma [3, H, W] of t-1, t, t+1 and the stored vectors [H, W, 2] of t, at the probe's size."""
-    luma = np.stack([shrink(frame, reduction) for frame in _luma(read_frames(shot, t - 1, t + 2))])
-    height, width = luma.shape[1:]
-    begin = reduction // 2
-    stored = _stored(source, t, pair)[begin::reduction, begin::reduction][:height, :width]
-    return luma, stored
-
-
-def _luma(frames: UInt8Array) -> Float32Array:
-    luma: Float32Array = frames.astype(np.float32) @ (LUMA / np.float32(255.0))
-    return luma
-
-
 def _probe_vector(shot: Shot, source: PassSource, pair: tuple[str, str], chosen: list[int]) -> VectorFinding:
     reduction = max(1, -(-max(shot.width, shot.height) // LONGEST_SIDE))
-    around = [_around(shot, source, t, pair, reduction) for t in chosen]
+    around = [read_around(shot, source, t, pair, reduction) for t in chosen]
     encoded = all(_looks_encoded(stored) for _, stored in around)
     named = readings(pair, encoded=encoded)
     size = (shot.width, shot.height)
@@ -165,7 +114,7 @@ def _probe_vector(shot: Shot, source: PassSource, pair: tuple[str, str], chosen:
         winner = _accept(samples, scored, pair)
     if winner is None:
         return VectorFinding(pair, tuple(scored), None, None, _why_not(scored))
-    arrow = time_arrow(_moments(shot, source, pair, winner))
+    arrow = time_arrow(moments(shot, source, pair, winner))
     return VectorFinding(pair, tuple(scored), arrow, winner, "")
 
 
@@ -233,26 +182,6 @@ def _why_not(scored: list[Scored]) -> str:
     )
 
 
-def _moments(
-    shot: Shot, source: PassSource, pair: tuple[str, str], reading: VectorEncoding
-) -> Iterator[Moment]:
-    """Inner frames spread over the shot with their neighbours' vectors; the ends' are rarely valid."""
-    margin = 2 if shot.num_frames >= 7 else 1
-    inner = np.arange(margin, shot.num_frames - margin)
-    held: dict[int, tuple[Float32Array, Float32Array]] = {}
-    for t in inner[np.unique(np.linspace(0, len(inner) - 1, MOST_TIMED).astype(int))]:
-        around = range(int(t) - 1, int(t) + 2)
-        held = {n: held[n] if n in held else _decoded(shot, source, n, reading) for n in around}
-        yield Moment(np.stack([held[n][0] for n in around]), np.stack([held[n][1] for n in around]))
-
-
-def _decoded(
-    shot: Shot, source: PassSource, t: int, reading: VectorEncoding
-) -> tuple[Float32Array, Float32Array]:
-    """Luma [H, W] and flow [H, W, 2] of frame t."""
-    return _luma(read_frames(shot, t, t + 1))[0], decode(_stored(source, t, reading.channels), reading)
-
-
 def _combine(
     told: list[VectorFinding], pairs: tuple[tuple[str, str], ...]
 ) -> tuple[MotionEncoding | None, str]:
@@ -265,13 +194,16 @@ def _combine(
         if first.arrow.direction == second.arrow.direction is not None:
             return None, "both vectors point the same way in time: it cannot be told which to believe"
         odds, even = odds - second.arrow.log_odds, even and second.arrow.even
+        if not _alike(first, second):
+            return None, "the two vectors of the file read with different units or factors: it cannot be told"
     direction = _direction(odds)
     note = ""
     if direction is None:
         if not even:
             slope, error = first.arrow.slope, first.arrow.error
             return None, (
-                f"the time direction is not clear (slope {slope:+.2f} +- {error:.2f}, expected +1 or -1): "
+                f"the time direction is not clear (slope {slope:+.2f} +- {error:.2f}, in coarser detail "
+                f"{first.arrow.coarser:+.2f}, expected +1 or -1): "
                 "it cannot be told; a longer piece of the shot may"
             )
         direction = _conventional(first, pairs)
@@ -287,6 +219,14 @@ def _combine(
             found = named
             break
     return found, f"{found.name}, {' and '.join(sorted(vectors))}{note}"
+
+
+def _alike(first: VectorFinding, second: VectorFinding) -> bool:
+    """Whether two vectors of one file are in one unit at one size, as every renderer writes them."""
+    one, other = first.reading, second.reading
+    assert one is not None and other is not None
+    sizes = np.abs([one.scale, other.scale])
+    return one.unit == other.unit and bool(np.allclose(sizes[0], sizes[1], rtol=ALIKE))
 
 
 def _direction(odds: float) -> str | None:
@@ -331,7 +271,7 @@ def probe_picture(shot: Shot, encoding: MotionEncoding, frame: int) -> UInt8Arra
     vector = encoding.backward or encoding.forward
     assert vector is not None
     other = frame - 1 if direction == "backward" else frame + 1
-    flow = decode(_stored(_motion_source(shot), frame, vector.channels), vector)
+    flow = decode(read_vectors(shot, motion_source(shot), frame, vector.channels), vector)
     now = read_frames(shot, frame, frame + 1)[0].astype(np.float32)
     neighbour = read_frames(shot, other, other + 1)[0].astype(np.float32)
     warped, seen = fetch(neighbour, np.nan_to_num(flow, nan=0.0, posinf=0.0, neginf=0.0))

@@ -1,11 +1,12 @@
-"""The door of the shot room: open a path, then fetch windows of frames and passes.
+"""Windows of a shot's frames and passes.
 
 T frames, H W pixels. `start` and `stop` count from 0 within the shot, whatever the numbers on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ShotError
-from pipeline.image import Float32Array, UInt8Array, read_image, read_png
-from pipeline.shot.encoding import LINEAR_DEPTH, NATIVE_MOTION, VectorEncoding, decode, decode_depth
-from pipeline.shot.exr import channel_names, read_channels
+from pipeline.image import Float32Array, UInt8Array, read_png
+from pipeline.shot.encoding import FARTHEST, LINEAR_DEPTH, NATIVE_MOTION, VectorEncoding, decode, decode_depth
+from pipeline.shot.exr import read_channels
 from pipeline.shot.fetch import invert
-from pipeline.shot.folder import open_folder
+from pipeline.shot.ids import read_ids
 from pipeline.shot.joints import read_joints_file
+from pipeline.shot.picture import read_rgb
 from pipeline.shot.values import FrameJoints, Motion, PassSource, Shot
-from pipeline.shot.video import VIDEO_SUFFIXES, iterate_video, probe_video
+from pipeline.shot.video import iterate_video
 
 MOTION_CHANNELS = ("forward.X", "forward.Y", "backward.X", "backward.Y")  # what `write_shot` writes
 NORMAL_CHANNELS = ("X", "Y", "Z")
 DEPTH_CHANNELS = ("Z",)
-DEPTH_NAMES = ("Depth.Z", "Z", "WorldDepth.R", "Depth.R", "R", "Y")  # as found, the surest first
-
-
-def open_shot(path: Path) -> Shot:
-    """Open a shot folder, a folder of numbered images, or a video file. No pixels are held.
-
-    Raises ShotError (one line) for a missing path, an empty folder, gaps, files that are cut short, sizes or
-    counts that differ between passes, a bad joints.json or shot.toml.
-    """
-    if path.is_dir():
-        return open_folder(path)
-    if not path.exists():
-        raise ShotError(f"{path}: no such file or folder; expected a shot folder or a video; check the path")
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise ShotError(f"{path}: not a shot; expected a folder or a video ({', '.join(VIDEO_SUFFIXES)})")
-    facts = probe_video(path)
-    num_frames = len(facts.index.pts)
-    source = PassSource(name="rgb", files=(path,), origin="video", video=facts.index)
-    return Shot(
-        name=path.stem,
-        root=path,
-        num_frames=num_frames,
-        fps=facts.fps,
-        width=facts.width,
-        height=facts.height,
-        frame_numbers=tuple(range(num_frames)),
-        passes={"rgb": source},
-        audio=path if facts.has_audio else None,
-    )
 
 
 def read_frames(shot: Shot, start: int, stop: int) -> UInt8Array:
@@ -82,7 +55,7 @@ def iterate_frames(
         return
     for first in range(start, stop, window):
         files = source.files[first : min(first + window, stop)]
-        yield np.stack([_sized(shot, file, _read_rgb(file)) for file in files])
+        yield np.stack([read_file(shot, "rgb", file) for file in files])
 
 
 def read_pass(shot: Shot, name: str, start: int, stop: int) -> NDArray[Any]:
@@ -96,15 +69,40 @@ def read_pass(shot: Shot, name: str, start: int, stop: int) -> NDArray[Any]:
     if name == "rgb":
         return read_frames(shot, start, stop)
     if name not in READERS:
-        raise ValueError(
-            f"pass is {name!r}; expected rgb, {', '.join(READERS)} (or read_motion, read_joints)"
-        )
+        raise ValueError(f"pass is {name!r}; expected {', '.join(READERS)} (or read_motion, read_joints)")
     _check_range(shot, start, stop)
-    files = _source(shot, name).files[start:stop]
-    values = np.stack([_sized(shot, file, READERS[name](file)) for file in files])
+    values = np.stack([read_file(shot, name, file) for file in _source(shot, name).files[start:stop]])
     if name == "depth" and shot.depth != LINEAR_DEPTH:
         return decode_depth(values, shot.depth)
     return values
+
+
+def read_file(shot: Shot, name: str, file: Path) -> NDArray[Any]:
+    """What one file of a pass stores, as `read_pass` gives it, depth not yet decoded. Raises ShotError."""
+    source = _source(shot, name)
+    return _sized(shot, file, READERS[name](shot, source, file))
+
+
+def read_as(shot: Shot, names: Sequence[str]) -> dict[str, str]:
+    """How these passes' files are read, for a plan's digest: what shot.toml says of them, and what is held.
+
+    A pass that is read as lookdev writes it says nothing.
+    """
+    said: dict[str, list[str]] = {name: [] for name in names}
+    for name in names:
+        source = shot.passes[name]
+        said[name] += [f"channels {source.channels}, view {shot.view}"] if source.channels else []
+        said[name] += [repr(shot.display)] if name == "rgb" and source.origin == "exr" else []
+        said[name] += [f"held {sorted(shot.held.items())}"] if shot.held else []
+        shown = source.video.shown if source.video is not None else None
+        said[name] += [f"shown {shown}"] if shown is not None else []
+    if "motion" in said and shot.motion != NATIVE_MOTION:
+        said["motion"].append(repr(shot.motion))
+    if "motion" in said and shot.without_motion:
+        said["motion"].append(f"none in {sorted(shot.without_motion)}")
+    if "depth" in said and shot.depth != LINEAR_DEPTH:
+        said["depth"].append(repr(shot.depth))
+    return {name: "; ".join(texts) for name, texts in said.items() if texts}
 
 
 def read_motion(shot: Shot, start: int, stop: int) -> Motion:
@@ -130,10 +128,12 @@ def read_motion(shot: Shot, start: int, stop: int) -> Motion:
 
 
 def _vectors(shot: Shot, t: int, vector: VectorEncoding) -> Float32Array:
-    """The stored vector of frame t in pixels, [H, W, 2]."""
+    """The stored vector of frame t in pixels, [H, W, 2]; nan where what stands in for the frame has none."""
     file = _source(shot, "motion").files[t]
+    if t in shot.without_motion:
+        return np.full((shot.height, shot.width, 2), np.nan, np.float32)
     try:
-        return decode(_sized(shot, file, _stack(file, vector.channels, outside=np.nan)), vector)
+        return decode(_sized(shot, file, _stack(shot, file, vector.channels, outside=np.nan)), vector)
     except ShotError as error:
         if shot.motion is NATIVE_MOTION and "holds the channels" in str(error):
             raise ShotError(f"{error}, or run `lookdev shot probe {shot.root}`") from error
@@ -161,35 +161,49 @@ def read_joints(shot: Shot, start: int, stop: int) -> list[FrameJoints]:
     _check_range(shot, start, stop)
     (path,) = _source(shot, "joints").files
     frames = read_joints_file(path)
-    missing = [number for number in shot.frame_numbers[start:stop] if number not in frames]
+    shown = [shot.frame_numbers[shot.held.get(t, t)] for t in range(start, stop)]
+    missing = [number for number in shown if number not in frames]
     if missing:  # the file changed since open_shot
         raise ShotError(
             f"{path}: no joints for frame {missing[0]}; expected every frame of rgb; export them again"
         )
-    return [frames[number] for number in shot.frame_numbers[start:stop]]
+    numbers = shot.frame_numbers[start:stop]
+    return [replace(frames[seen], frame=number) for seen, number in zip(shown, numbers, strict=True)]
 
 
-def _read_rgb(path: Path) -> NDArray[Any]:
-    return read_image(path, error=ShotError)
+def _stack(shot: Shot, path: Path, channels: tuple[str, ...], *, outside: float = 0.0) -> NDArray[Any]:
+    return np.stack(read_channels(path, channels, outside=outside, view=shot.view), axis=-1)
 
 
-def _stack(path: Path, channels: tuple[str, ...], *, outside: float = 0.0) -> NDArray[Any]:
-    return np.stack(read_channels(path, channels, outside=outside), axis=-1)
+def _read_rgb(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
+    return read_rgb(path, source.channels, shot.view, shot.display)
 
 
-def _read_depth(path: Path) -> NDArray[Any]:
-    """The depth of a file that may hold other layers too; where nothing was stored nothing was hit."""
-    held = channel_names(path)
-    names = (name for name in DEPTH_NAMES if any(each == name or each.endswith(f".{name}") for each in held))
-    return read_channels(path, [next(names, DEPTH_CHANNELS[0])], outside=np.inf)[0]
+def _read_depth(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
+    """Depth as stored; where nothing was stored, or Blender's 1e10, nothing was hit: inf."""
+    names = source.channels or DEPTH_CHANNELS
+    (depth,) = read_channels(path, names, outside=np.inf, view=shot.view)
+    if np.isnan(depth).any():
+        y, x = (int(place) for place in np.argwhere(np.isnan(depth))[0])
+        raise ShotError(
+            f"{path}: {int(np.isnan(depth).sum())} depths are nan, the first at (x={x}, y={y}); "
+            "expected numbers, or inf where nothing was hit; render the frame again, or take --skip-bad"
+        )
+    depth[depth >= FARTHEST] = np.inf
+    return depth
 
 
-READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
+def _read_normal(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
+    return _stack(shot, path, source.channels or NORMAL_CHANNELS)
+
+
+READERS: dict[str, Callable[[Shot, PassSource, Path], NDArray[Any]]] = {
+    "rgb": _read_rgb,
     "truth": _read_rgb,
     "depth": _read_depth,
-    "normal": lambda path: _stack(path, NORMAL_CHANNELS),
-    "ids": lambda path: read_png(path, kind="uint16", error=ShotError).astype(np.uint32),
-    "visible": lambda path: read_png(path, kind="gray", error=ShotError),
+    "normal": _read_normal,
+    "ids": lambda shot, source, path: read_ids(path, source.channels, shot.view),
+    "visible": lambda shot, source, path: read_png(path, kind="gray", error=ShotError),
 }
 
 

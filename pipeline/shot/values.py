@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.image import Float32Array
+from pipeline.shot.display import SRGB, Display
 from pipeline.shot.encoding import LINEAR_DEPTH, NATIVE_MOTION, DepthEncoding, MotionEncoding
 
 JOINT_NAMES = (
@@ -20,12 +21,20 @@ NUM_JOINTS = len(JOINT_NAMES)
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Where each frame of a video file sits in time: `pts[t] * time_base` seconds, in order of showing."""
+    """Where each frame of a video file sits in time: `pts[t] * time_base` seconds, in order of showing.
+
+    `matrix`: the YCbCr matrix to decode with, "auto" where the stream is tagged. `alpha`: it is see-through
+    in places; `decoder`: the one to ask for, "" for ffmpeg's choice. `shown`: which decoded frame each frame
+    of the shot is, where frames are held for others; None: each its own.
+    """
 
     path: Path
     time_base: Fraction
     pts: tuple[int, ...]
-    matrix: str  # the YCbCr matrix to decode with: "bt709" or "bt601"
+    matrix: str
+    alpha: bool = False
+    decoder: str = ""
+    shown: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,18 +42,25 @@ class PassSource:
     """One pass on disk.
 
     `files` is one path per frame of the shot, in order; for a video and for joints.json it is that one file.
-    `origin` says where the pass came from: "png", "jpg", "exr", "json" or "video".
+    `origin` says where the pass came from: "png", "jpg", "tif", "exr", "json" or "video". `channels` are
+    those of an EXR that holds several passes; empty: the pass's usual ones.
     """
 
     name: str
     files: tuple[Path, ...]
     origin: str
     video: VideoIndex | None = None
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Shot:
-    """What is on disk under one name. No pixels are held; `read_*` fetch windows of them."""
+    """What is on disk under one name. No pixels are held; `read_*` fetch windows of them.
+
+    `view` is the one that is read of EXRs with several. `held`: frame (from 0) -> the frame that stands in
+    for it, picture and passes, because its own is missing or damaged; `without_motion`: frames whose vectors
+    are none for that. `notes`: what was assumed, filled or passed over, for the user and the record.
+    """
 
     name: str
     root: Path
@@ -58,6 +74,12 @@ class Shot:
     characters: tuple[str, ...] = ()
     motion: MotionEncoding = NATIVE_MOTION  # how the motion pass was written, from shot.toml
     depth: DepthEncoding = LINEAR_DEPTH
+    display: Display = SRGB  # how an EXR's light becomes colours
+    view: str | None = None
+    colours: str = ""  # a video's colour tags as ffmpeg prints them
+    held: Mapping[int, int] = field(default_factory=dict)
+    without_motion: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from pipeline.errors import OutputError, ShotError
 from pipeline.files import PARTIAL, write_text, writing
 from pipeline.image import Float32Array, UInt8Array, UInt32Array, write_png
-from pipeline.shot.encoding import MotionEncoding, motion_table
+from pipeline.shot.encoding import DepthEncoding, MotionEncoding, depth_table, motion_table
 from pipeline.shot.exr import write_channels
-from pipeline.shot.folder import JOINTS_FILE, SIDECAR
+from pipeline.shot.folder import JOINTS_FILE
 from pipeline.shot.joints import write_joints
-from pipeline.shot.read import DEPTH_CHANNELS, MOTION_CHANNELS, NORMAL_CHANNELS, open_shot
+from pipeline.shot.open import open_shot
+from pipeline.shot.read import DEPTH_CHANNELS, MOTION_CHANNELS, NORMAL_CHANNELS
+from pipeline.shot.sidecar import SIDECAR
 from pipeline.shot.values import FrameJoints, Motion, Shot
 
-SECTION = re.compile(r"^\[motion\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 HALF_PASSES = frozenset({"depth", "normal", "motion"})  # those that may be 16-bit floats: half the bytes
 LARGEST_ID = 65535  # ids are 16-bit PNGs
 
@@ -123,14 +124,24 @@ def write_motion_encoding(shot: Shot, encoding: MotionEncoding) -> Path:
 
     Returns the sidecar's path. Raises OutputError, and ShotError where the shot is no folder.
     """
+    return _write_section(shot, "motion", motion_table(encoding))
+
+
+def write_depth_encoding(shot: Shot, encoding: DepthEncoding) -> Path:
+    """The same for the depth pass, as `[depth]`."""
+    return _write_section(shot, "depth", depth_table(encoding))
+
+
+def _write_section(shot: Shot, name: str, table: str) -> Path:
     if not shot.root.is_dir():
         raise ShotError(f"{shot.root}: not a folder; expected a shot folder that can hold {SIDECAR}")
     path = shot.root / SIDECAR
     if path.exists():
-        kept = SECTION.sub("", path.read_text(encoding="utf-8")).rstrip() + "\n"
+        section = re.compile(rf"^\[{name}\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
+        kept = section.sub("", path.read_text(encoding="utf-8")).rstrip() + "\n"
     else:
         kept = f'fps = "{shot.fps.numerator}/{shot.fps.denominator}"\n'
-    write_text(path, f"{kept}\n{motion_table(encoding)}")
+    write_text(path, f"{kept}\n{table}")
     return path
 
 

@@ -51,7 +51,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda root: shutil.rmtree(root / "rgb"),
         r"holds depth/, .* but no frames; expected rgb/",
     ),
-    "empty rgb": (remove(*range(7, 13)), r"rgb: holds no \.png or \.jpg or \.jpeg files"),
+    "empty rgb": (remove(*range(7, 13)), r"rgb: holds no \.png or .* files"),
     "gaps": (remove(8, 10, 11), r"rgb: 3 of frames 7-12 missing: 8, 10-11"),
     "short pass": (remove(12, name="depth", suffix="exr"), r"depth: 5 frames for 6 of rgb; missing 12"),
     "gap in a pass": (remove(9, name="ids"), r"ids: 1 of frames 7-12 missing: 9"),
@@ -67,7 +67,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"ids\.0009\.png: 38 x 24",
     ),
     "cut frame": (lambda root: cut(root / "rgb/rgb.0010.png"), r"rgb\.0010\.png: the file is cut short"),
-    "empty frame": (lambda root: cut(root / "rgb/rgb.0010.png", 0), r"rgb\.0010\.png: not a PNG or JPEG"),
+    "empty frame": (lambda root: cut(root / "rgb/rgb.0010.png", 0), r"rgb\.0010\.png: the file is empty"),
     "cut depth": (
         lambda root: cut(root / "depth/depth.0010.exr"),
         r"depth\.0010\.exr: .* is cut short",

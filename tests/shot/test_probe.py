@@ -12,6 +12,7 @@ from turning_shot import Encode, T, flow, make_turning_shot, size
 from pipeline import cli
 from pipeline.image import read_image
 from pipeline.shot import open_shot, probe_motion, read_motion, write_motion_encoding
+from pipeline.shot.arrow import Arrow
 
 UP = np.array([1.0, -1.0], np.float32)
 FIELD: dict[str, Encode] = {
@@ -45,6 +46,24 @@ def test_swapped_axes_over_a_shutter_interval(tmp_path: Path) -> None:
     assert found.encoding is not None and found.encoding.forward is not None, found.reason
     motion = read_motion(replace(shot, motion=found.encoding), 4, 5)
     assert np.nanmax(np.abs(motion.forward[0] - flow(4, 5))) < 0.15  # the factor is fitted, to about 3 %
+
+
+def test_two_vectors_of_different_size_are_refused(tmp_path: Path) -> None:
+    """No renderer writes one vector over a frame and the other over 0.4 of one."""
+    shot = make_turning_shot(
+        tmp_path / "turn", lambda f, b: np.concatenate([f, np.float32(0.4) * b], axis=2).astype(np.float32)
+    )
+    found = probe_motion(shot)
+    assert found.encoding is None and "different units or factors" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("slope", "coarser", "direction"),
+    [(1.0, 0.8, "backward"), (-0.9, -1.3, "forward"), (0.9, 1.8, None), (3.0, 3.1, None), (0.01, 0.0, None)],
+)
+def test_the_arrow_needs_both_bands(slope: float, coarser: float, direction: str | None) -> None:
+    """Light that is left shifts the slope by the detail that is looked at; then neither way is told."""
+    assert Arrow(slope, 0.1, 0.5, coarser).direction == direction
 
 
 def test_a_held_picture_cannot_tell(tmp_path: Path) -> None:

@@ -42,6 +42,18 @@ def test_one_folder_of_several_sequences(tmp_path: Path, picture: str, depth: st
     assert shot.passes["depth"].files[0].name == depth
 
 
+def test_folders_as_renderers_name_them(tmp_path: Path) -> None:
+    """Unity's <AOV> or Unreal's {render_pass} in the path: a folder a pass, capitals and all."""
+    for number in ("0007", "0008"):
+        write_image(tmp_path / "Beauty" / f"Take_{number}.png", 7)
+        write_plane(tmp_path / "Depth" / f"Take_{number}.exr", "R")
+        write_plane(tmp_path / "MotionVectors" / f"Take_{number}.exr", "R", "G")
+        write_plane(tmp_path / "Notes" / f"Take_{number}.exr", "R", "G", "B")
+    shot = open_shot(tmp_path)
+    assert set(shot.passes) == {"rgb", "depth", "motion"} and shot.frame_numbers == (7, 8)
+    assert shot.passes["depth"].channels == ("R",)
+
+
 def test_two_pictures_in_one_folder_are_refused(tmp_path: Path) -> None:
     for name in ("a_0001.png", "b_0001.png"):
         write_image(tmp_path / name, 7)
@@ -68,6 +80,14 @@ def test_files_of_one_name_and_two_kinds(tmp_path: Path) -> None:
     write_image(tmp_path / "shot.0001.png", 7)
     write_plane(tmp_path / "shot.0001.exr", "R", "G", "B")
     assert set(open_shot(tmp_path).passes) == {"rgb"}
+
+
+def test_blenders_background_is_infinitely_far(tmp_path: Path) -> None:
+    write_image(tmp_path / "rgb" / "rgb.0001.png", 7)
+    plane = np.where(np.eye(H, W, dtype=bool), np.float32(1e10), np.float32(2.0)).astype(np.float32)
+    write_channels(tmp_path / "depth" / "depth.0001.exr", {"ViewLayer.Depth.Z": plane})
+    depth = read_pass(open_shot(tmp_path), "depth", 0, 1)[0]
+    np.testing.assert_array_equal(depth, np.where(np.eye(H, W, dtype=bool), np.inf, 2.0))
 
 
 def test_depth_is_found_among_layers(tmp_path: Path) -> None:

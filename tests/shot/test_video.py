@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import tracemalloc
 from fractions import Fraction
@@ -13,7 +14,9 @@ import pytest
 
 from pipeline.errors import ShotError
 from pipeline.shot import iterate_frames, open_shot, read_frames
-from pipeline.shot.video import ffmpeg_path, frame_rate
+from pipeline.shot.inspect import inspect_shot
+from pipeline.shot.video import ffmpeg_path
+from pipeline.shot.video_probe import frame_rate
 
 W, H = 64, 48
 LOSSLESS = ["-c:v", "libx264rgb", "-crf", "0", "-bf", "3", "-g", "12"]
@@ -33,7 +36,8 @@ def make_video(path: Path, codec: list[str], *, rate: str = "24", num_frames: in
 
 def reference_frames(path: Path, num_frames: int) -> np.ndarray:
     """Every frame by one plain decode, uint8 RGB [T, H, W, 3]: the independent reference for windows."""
-    command = [ffmpeg_path(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command = [ffmpeg_path(), "-v", "error", "-i", str(path), "-fps_mode", "passthrough", "-f", "rawvideo"]
+    command += ["-pix_fmt", "rgb24", "-"]
     data = subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL).stdout
     return np.frombuffer(data, np.uint8).reshape(num_frames, H, W, 3)
 
@@ -52,6 +56,7 @@ def test_any_window_is_the_same_frames(tmp_path: Path, suffix: str, codec: list[
     shot = open_shot(path)
     assert (shot.name, shot.num_frames, shot.width, shot.height) == ("clip", 40, W, H)
     assert shot.fps == 24 and set(shot.passes) == {"rgb"} and shot.audio is None
+    assert open_shot(path, skip_bad=True) == shot  # nothing is wrong with it, so nothing is filled
     whole = reference_frames(path, 40)  # RGB inside, so decoding converts nothing and must be exact
     assert np.array_equal(np.concatenate(list(iterate_frames(shot, 7))), whole)
     for start, stop in ((0, 1), (1, 2), (11, 14), (23, 25), (39, 40)):  # around the key frames at 12, 24, 36
@@ -79,14 +84,70 @@ def test_rates_behind_rounded_times() -> None:
     assert frame_rate(fine, Fraction(1, 11988), described=23.98, path=Path("x")) == Fraction(2997, 125)
 
 
-def test_uneven_frames_are_said_and_kept(caplog: pytest.LogCaptureFixture) -> None:
-    uneven = [0, 40, 160, 200, 360]
-    with caplog.at_level(logging.WARNING):
-        rate = frame_rate(uneven, Fraction(1, 1000), described=None, path=Path("phone.mp4"))
-    assert rate == Fraction(4 * 1000, 360).limit_denominator(1001)
-    assert "phone.mp4: frames are unevenly spaced" in caplog.text
+def make_uneven(path: Path) -> Path:
+    """Ten frames at 24 a second, of which the later five are shown twice as long."""
+    times = "setpts='if(lt(N,5),N,N*2-5)/24/TB'"
+    source = ["-f", "lavfi", "-i", f"testsrc2=size={W}x{H}:rate=24", "-frames:v", "10", "-vf", times]
+    ffmpeg(*source, "-fps_mode", "vfr", *LOSSLESS, path)
+    return path
+
+
+def test_a_variable_rate_is_said(tmp_path: Path) -> None:
+    path = make_uneven(tmp_path / "phone.mp4")
+    shot = open_shot(path)
+    assert shot.num_frames == 10 and shot.fps == Fraction(9 * 24, 13).limit_denominator(1001)
+    assert "phone.mp4: frames are unevenly spaced (42 to 83 ms); each is used once" in shot.notes[0]
+    assert "take --fill-gaps to hold each until the next is due, at 24" in shot.notes[0]
+
+
+def test_a_variable_rate_held_on_even_frames(tmp_path: Path) -> None:
+    path = make_uneven(tmp_path / "phone.mp4")
+    shot = open_shot(path, fill_gaps=True)
+    whole = reference_frames(path, 10)
+    shown = [0, 1, 2, 3, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9]  # at k / 24 s, the last frame that has begun
+    assert shot.fps == 24 and shot.num_frames == 14 and "each is held until the next" in shot.notes[0]
+    assert np.array_equal(np.concatenate(list(iterate_frames(shot, 4))), whole[shown])
+    for start, stop in ((5, 7), (6, 7), (13, 14)):
+        assert np.array_equal(read_frames(shot, start, stop), whole[shown[start:stop]])
+
+
+def test_one_time_stamp_is_no_video() -> None:
     with pytest.raises(ShotError, match="all 3 frames have one time stamp"):
         frame_rate([0, 0, 0], Fraction(1, 1000), described=None, path=Path("x.mp4"))
+
+
+def test_gif(tmp_path: Path) -> None:
+    shot = open_shot(make_video(tmp_path / "clip.gif", [], num_frames=12))
+    assert (shot.fps, shot.num_frames, shot.width) == (24, 12, W)  # its ticks are 10 ms
+    assert np.array_equal(read_frames(shot, 5, 7), reference_frames(tmp_path / "clip.gif", 12)[5:7])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".mov", ["-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le"]),
+        (".mov", ["-c:v", "qtrle", "-pix_fmt", "argb"]),
+        (".webm", ["-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p"]),
+    ],
+)
+def test_see_through_videos_are_over_black(tmp_path: Path, suffix: str, codec: list[str]) -> None:
+    path = tmp_path / f"cut_out{suffix}"
+    source = f"color=0xC86432@0.5:size={W}x{H}:rate=24,format=rgba"
+    ffmpeg("-f", "lavfi", "-i", source, "-frames:v", "3", *codec, path)
+    shot = open_shot(path)
+    assert shot.passes["rgb"].video is not None and shot.passes["rgb"].video.alpha
+    assert np.abs(read_frames(shot, 0, 3).astype(int) - [100, 50, 25]).max() <= 3  # half of 200 100 50
+
+
+def test_colour_tags_are_read(tmp_path: Path) -> None:
+    tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+    tagged = make_video(tmp_path / "a.mp4", ["-vf", tags, "-pix_fmt", "yuv420p"], num_frames=3)
+    plain = make_video(tmp_path / "b.mp4", ["-pix_fmt", "yuv420p"], num_frames=3)
+    assert dict(inspect_shot(tagged))["colours"] == "tv, bt709"
+    assert dict(inspect_shot(plain))["colours"] == "not tagged, read as bt601"
+    hdr = tags.replace("color_trc=bt709", "color_trc=smpte2084")
+    bright = open_shot(make_video(tmp_path / "c.mp4", ["-vf", hdr, "-pix_fmt", "yuv420p"], num_frames=3))
+    assert "c.mp4: is HDR" in bright.notes[0]
 
 
 def test_sound_is_found(tmp_path: Path) -> None:
@@ -172,6 +233,36 @@ def test_a_file_that_shrank_after_opening(tmp_path: Path) -> None:
     with pytest.raises(ShotError, match=r"clip\.mkv: frames 0-39 of 40 cannot be decoded"):
         read_frames(shot, 0, 40)
     assert read_frames(shot, 0, 5).shape[0] == 5
+
+
+def test_a_cut_video_with_skip_bad_ends_where_it_can(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "clip.mp4", [*LOSSLESS, "-movflags", "+faststart"])
+    whole = reference_frames(path, 40)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * 0.6)])
+    shot = open_shot(path, skip_bad=True)
+    assert 5 < shot.num_frames < 40
+    assert "clip.mp4: the file is cut short; what it still holds is used" in shot.notes[0]
+    assert np.array_equal(read_frames(shot, 0, shot.num_frames - 1), whole[: shot.num_frames - 1])
+
+
+def test_frames_that_cannot_be_decoded_are_held(tmp_path: Path) -> None:
+    """A film of JPEGs, the seventh of which is wiped: the one before stands in, the rest stay in place."""
+    path = make_video(tmp_path / "clip.mkv", ["-c:v", "mjpeg", "-q:v", "2"], num_frames=12)
+    whole = read_frames(open_shot(path), 0, 12)
+    data = bytearray(path.read_bytes())
+    starts = [match.start() for match in re.finditer(b"\xff\xd8\xff", bytes(data))]
+    assert len(starts) == 12
+    data[starts[6] : starts[7] - 20] = bytes(
+        starts[7] - 20 - starts[6]
+    )  # what follows is the next one's head
+    path.write_bytes(data)
+    shot = open_shot(path, skip_bad=True)
+    assert shot.notes == ("rgb: frames 6 skipped: cannot be decoded; the one before stands in",)
+    frames = read_frames(shot, 0, 12)
+    assert shot.num_frames == 12 and np.array_equal(frames[6], frames[5])
+    assert np.array_equal(np.delete(frames, 6, 0), np.delete(whole, 6, 0))
+    assert np.array_equal(read_frames(shot, 6, 8), frames[6:8])
 
 
 @pytest.mark.parametrize("where", [0.3, 0.5, 0.7])
