@@ -29,7 +29,7 @@ def stylist(shot: Shot, random_model: Path, tmp_path: Path) -> Stylist:
 
 
 def test_a_cpu_takes_the_familys_number_of_frames(stylist: Stylist, shot: Shot, random_model: Path) -> None:
-    assert stylist.plan.batch == 8 and stylist.most == 4
+    assert stylist.plan.batch == 2 and stylist.most == 4
 
 
 def limited(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -21,6 +21,7 @@ AGREED = 6.0  # levels of 255: details that differ by less are one
 SOFT_POWER, HARD_POWER = 1.0, 6.0  # of the weights, where details agree and where they do not
 NOTHING = 2e-3  # a summed weight below which no view knows a pixel
 GUIDE_SIGMA = 6.0 / 128.0  # of the frame's height, for filling what no view knows
+ENOUGH = 0.05  # of the window known: less, and the window is widened
 GUIDE_FLOOR = 30.0  # squared levels: engine contrast below it says nothing about the style
 OUTLINE_SIGMA = 0.6  # pixels: vectors cut a surface at whole pixels, a render's outline is smooth
 
@@ -56,11 +57,11 @@ def compose(views: Sequence[View], *, engine: UInt8Array, rim: Float32Array) -> 
     most = np.maximum(np.max(weights, axis=0), NOTHING)
     powers = _power([view.pixels for view in views], weights, total)
     sums = [_blurred(view.pixels * w[..., None], w) for view, w in zip(views, weights, strict=True)]
-    wide = sum(colour for colour, _ in sums) / sum(w for _, w in sums)
+    wide: Float32Array = np.sum([c for c, _ in sums], axis=0) / np.sum([w for _, w in sums], axis=0)
     details = [
         view.pixels - colour / weight for view, (colour, weight) in zip(views, sums, strict=True)
     ]  # each view's own, so that a step between views is in the wide band alone
-    pixels = wide + _mean(details, [(w / most) ** powers for w in weights])
+    pixels: Float32Array = wide + _mean(details, [(w / most) ** powers for w in weights])
     if unknown.any():
         filled = fill(pixels, known=~unknown, engine=engine)
         soft = cv2.GaussianBlur(unknown.astype(np.float32), (0, 0), 0.8)
@@ -77,14 +78,14 @@ def fill(pixels: Float32Array, *, known: BoolArray, engine: UInt8Array) -> Float
     """
     luma = cv2.cvtColor(engine, cv2.COLOR_RGB2GRAY).astype(np.float32)
     mask = known.astype(np.float32)
-    result = np.empty_like(pixels)
+    result = np.zeros_like(pixels)
     weight_done = np.zeros(mask.shape, np.float32)
     sigma = GUIDE_SIGMA * len(mask)
     for _ in range(6):
         weight = cv2.GaussianBlur(mask, (0, 0), sigma)
         line = _line(pixels, luma, mask, weight, sigma)
-        share = np.clip(weight / 0.05, 0.0, 1.0) * (1.0 - weight_done)
-        result = line * share[..., None] if not weight_done.any() else result + line * share[..., None]
+        share = np.clip(weight / ENOUGH, 0.0, 1.0) * (1.0 - weight_done)
+        result += line * share[..., None]
         weight_done += share
         if float(weight_done.min()) > 0.999:
             break
