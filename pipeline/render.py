@@ -14,7 +14,7 @@ import dataclasses
 import importlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,24 +22,18 @@ from typing import TYPE_CHECKING
 
 from pipeline import diffuse
 from pipeline.conform import frames_at, geometry_at
+from pipeline.delivery import deliver
+from pipeline.hold import held
 from pipeline.image import UInt8Array
-from pipeline.journal import Journal, held
-from pipeline.output import (
-    Record,
-    VideoSettings,
-    check_space,
-    encode_video,
-    input_digests,
-    render_bytes,
-    write_record,
-)
-from pipeline.plan import Plan, input_files, make_plan, model_files, plan_as_json
+from pipeline.journal import Journal
+from pipeline.output import check_space, render_bytes
+from pipeline.plan import Plan, make_plan, source_stamps
 from pipeline.preset import Preset
 from pipeline.shot import Shot
 from pipeline.steady import carry, finish, visible_backward
 
 if TYPE_CHECKING:
-    from pipeline.styling import Inputs, Precision, Stylist
+    from pipeline.styling import Inputs, Kept, Precision, Stylist
 
 OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
 
@@ -80,29 +74,77 @@ def render_shot(
     offline: bool = False,
     allow_partial: bool = False,
     on_frame: OnFrame | None = None,
+    kept: Kept | None = None,
 ) -> RenderResult:
     """Restyle one shot into `out/<shot>/`; go on where an earlier run of the same plan stopped.
 
     `offline` forbids fetching what is not on this machine. `allow_partial` leaves out what of a LoRA has no
-    place in the model, with a note; else it is refused before the first frame. Raises UserError, one line,
-    before any weights are loaded where the preset or the shot cannot work.
+    place in the model, with a note; else it is refused before the first frame. `kept`, given from shot to
+    shot, spares loading one model for each. Raises UserError, one line, before any weights are loaded where
+    the preset or the shot cannot work; ShotError also where a source file changed meanwhile.
     """
     plan = make_plan(shot, preset, precision=machine.precision, offline=offline, allow_partial=allow_partial)
     journal = Journal(out / plan.shot, plan)
     if journal.is_done():
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
-    needed = render_bytes(plan.num_frames, plan.height, plan.width, scale=plan.scale, crf=plan.crf)
-    check_space(out, needed)
+    sources = source_stamps(shot, plan)
+    check_space(out, render_bytes(plan.num_frames, plan.height, plan.width, output=plan.output))
     with held(journal.folder):
-        num_rendered, seconds = _make_frames(shot, journal, machine, offline, on_frame or _silent)
-        settings = VideoSettings(crf=plan.crf, scale=plan.scale)
-        encode_video(journal.read_all(), journal.video, fps=plan.fps, audio=shot.audio, settings=settings)
-        _write_record(shot, journal)
+        load = _loading(plan, machine, offline, kept)
+        num_rendered, seconds = _make_frames(shot, journal, load, on_frame or _silent)
+        deliver(shot, preset, journal, sources)
     return _result(journal, num_rendered=num_rendered, seconds=seconds, skipped=False)
 
 
+@dataclass(frozen=True)
+class Segment:
+    """Frames that one of several workers made: their number, seconds by stage, and what is to be recorded."""
+
+    num_rendered: int
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...]
+    machine: str
+
+
+def render_segment(
+    shot: Shot,
+    plan: Plan,
+    out: Path,
+    span: tuple[int, int],
+    *,
+    machine: Machine = Machine(),
+    offline: bool = False,
+    on_frame: OnFrame | None = None,
+    kept: Kept | None = None,
+) -> Segment:
+    """Make the groups of frames that start in `span` and are not there, for a method whose frames are alone.
+
+    The caller has begun the journal, writes what this returns into it, and has `render_shot` do the rest.
+    """
+    assert plan.method in INDEPENDENT
+    journal = Journal(out / plan.shot, plan, span)
+    with held(journal.folder, shared=True):
+        started = time.perf_counter()
+        stylist = _loading(plan, machine, offline, kept)()
+        ready = time.perf_counter()
+        num_rendered = METHODS[plan.method](shot, stylist, journal, on_frame or _silent)
+        seconds = {"load": ready - started, "frames": time.perf_counter() - ready}
+    return Segment(num_rendered, seconds, tuple(stylist.notes), stylist.machine)
+
+
+def _loading(plan: Plan, machine: Machine, offline: bool, kept: Kept | None) -> Callable[[], Stylist]:
+    def load() -> Stylist:
+        styling = importlib.import_module("pipeline.styling")
+        stylist: Stylist = styling.load_stylist(
+            plan, **dataclasses.asdict(machine), offline=offline, kept=kept
+        )
+        return stylist
+
+    return load
+
+
 def _make_frames(
-    shot: Shot, journal: Journal, machine: Machine, offline: bool, on_frame: OnFrame
+    shot: Shot, journal: Journal, load: Callable[[], Stylist], on_frame: OnFrame
 ) -> tuple[int, float]:
     """Every frame that is not there yet; returns their number and seconds."""
     plan = journal.plan
@@ -111,9 +153,9 @@ def _make_frames(
         return 0, 0.0
     on_frame(plan.shot, 0, plan.num_frames)
     started = time.perf_counter()
-    styling = importlib.import_module("pipeline.styling")
-    stylist: Stylist = styling.load_stylist(plan, **dataclasses.asdict(machine), offline=offline)
+    stylist = load()
     journal.begin()  # only now: what is there stays if the model cannot be loaded
+    journal.add_machine(stylist.machine)
     ready = time.perf_counter()
     try:
         num_rendered = METHODS[plan.method](shot, stylist, journal, on_frame)
@@ -131,7 +173,7 @@ def _by_frame(shot: Shot, stylist: Stylist, journal: Journal, on_frame: OnFrame)
     While a group is computed, the next is read and the one before it written.
     """
     plan = journal.plan
-    todo = [group for group in plan.groups(stylist.most) if not journal.has(*group)]
+    todo = journal.todo(plan.groups(stylist.most))
     done = plan.num_frames - sum(stop - start for start, stop in todo)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         ahead = deque(reader.submit(_read, shot, plan, *group) for group in todo[:1])
@@ -171,6 +213,7 @@ METHODS: dict[str, Callable[[Shot, Stylist, Journal, OnFrame], int]] = {
     "frame": _by_frame,
     "blend": _by_blend,
 }
+INDEPENDENT = frozenset({"frame"})  # methods whose frames need no other, so that workers can share a shot
 
 
 def _blended(shot: Shot, stylist: Stylist, journal: Journal, index: int) -> UInt8Array:
@@ -206,25 +249,6 @@ def _blended(shot: Shot, stylist: Stylist, journal: Journal, index: int) -> UInt
 def _read(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
     inputs: Inputs = importlib.import_module("pipeline.styling").read_inputs(shot, plan, start, stop)
     return inputs
-
-
-def _write_record(shot: Shot, journal: Journal) -> None:
-    plan = journal.plan
-    files = [*input_files(shot, plan), *(lora.path for lora in plan.loras)]
-    files += [embedding.path for embedding in plan.embeddings]
-    files += model_files(plan)
-    record = Record(
-        shot=plan.shot,
-        digest=plan.digest,
-        num_frames=plan.num_frames,
-        fps=plan.fps,
-        inputs=input_digests(files, base=shot.root),
-        settings=plan_as_json(plan),
-        outputs=(journal.video.name, journal.frames.name),
-        seconds={name: round(value, 3) for name, value in journal.seconds().items()},
-        notes=(*plan.notes, *journal.notes()),
-    )
-    write_record(journal.record, record)
 
 
 def _result(journal: Journal, *, num_rendered: int, seconds: float, skipped: bool) -> RenderResult:

@@ -18,10 +18,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("image",),
     ("shot", "preset", "controls", "models", "steady"),
     ("plan", "diffuse", "conform"),
-    ("output", "journal", "steps", "styling"),
+    ("output", "journal", "hold", "steps", "styling"),
+    ("delivery",),
     ("render", "score", "deflicker"),
     ("batch", "doctor"),
     ("screen", "cli_shot", "cli_preset", "cli_lora"),
+    ("cli_batch",),
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,5 +1,6 @@
 """What leaves the house: videos, contact sheets, records, and the question whether there is room."""
 
+from pipeline.output.codecs import CODECS
 from pipeline.output.compare import contact_sheet, side_by_side, write_contact_sheet
 from pipeline.output.encode import VideoSettings, encode_video
 from pipeline.output.record import (
@@ -9,9 +10,11 @@ from pipeline.output.record import (
     read_record,
     write_record,
 )
+from pipeline.output.sequence import write_exr_sequence
 from pipeline.output.space import check_space, render_bytes
 
 __all__ = [
+    "CODECS",
     "Record",
     "VideoSettings",
     "check_space",
@@ -23,5 +26,6 @@ __all__ = [
     "render_bytes",
     "side_by_side",
     "write_contact_sheet",
+    "write_exr_sequence",
     "write_record",
 ]

@@ -8,12 +8,17 @@ from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 
-from pipeline.preset import Look
+from pipeline.preset import Look, Output
 
 # Any of these tells which surface points were hidden in the frame before; `visible` is exact.
 VISIBILITY_PASSES = frozenset({"visible", "ids", "depth"})
 # What a control is drawn from as well, where the shot has it.
 ALSO_DRAWN_FROM: Mapping[str, tuple[str, ...]] = MappingProxyType({"softedge": ("depth", "normal", "ids")})
+
+
+_RESULTS: Mapping[str, str] = MappingProxyType(
+    {"h264": "{shot}.mp4", "h265": "{shot}.mp4", "prores": "{shot}.mov", "png": "frames", "exr": "exr"}
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,15 @@ class PlannedControl:
 
 @dataclass(frozen=True)
 class PlannedLora:
-    """One LoRA file with its content's sha256 and its trigger word, if it says one."""
+    """One LoRA file with its content's sha256 and its trigger word, if it says one.
+
+    `web_hash`: the sha256 of its weights alone, by which web UIs know it.
+    """
 
     path: Path
     sha256: str
     trigger: str
+    web_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,8 @@ class Plan:
     width, height: pixels of the styled frames. looks, seeds: one per frame; a look's `loras` are in the order
     of `loras`. `allow_partial`: what of a LoRA has no place in the model is left out rather than refused.
     `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a mistake, in
-    words for the user and the record.
+    words for the user and the record. `frame_digests`: of what each frame's pixels depend on.
+    `output`: what is made of the frames.
     """
 
     shot: str
@@ -78,11 +88,16 @@ class Plan:
     allow_partial: bool
     batch: int
     method: str
-    crf: int
-    scale: int
+    output: Output
     notes: tuple[str, ...]
-    frames_digest: str
-    digest: str
+    frame_digests: tuple[str, ...] = ()
+    frames_digest: str = ""
+    digest: str = ""
+
+    @property
+    def result(self) -> str:
+        """The name, in the shot's output folder, of what is made of the frames: a video, or a folder."""
+        return _RESULTS[self.output.format].format(shot=self.shot)
 
     def groups(self, most: int) -> Iterator[tuple[int, int]]:
         """(start, stop) of at most `most` frames that share a look, in order."""

@@ -4,7 +4,7 @@ from pipeline.preset.beats import Look, Mix, resolve_looks, steady_looks, unused
 from pipeline.preset.chain import find_preset
 from pipeline.preset.new import write_new
 from pipeline.preset.read import DEFAULT_PRESET, PICTURES_PRESET, load_preset
-from pipeline.preset.sampling import SCHEDULERS, SPEEDS, HubFile, Speed
+from pipeline.preset.sampling import SCHEDULERS, SPEEDS, WEB_NAMES, HubFile, Speed
 from pipeline.preset.schema import Beat, Preset
 from pipeline.preset.show import as_toml, json_schema
 from pipeline.preset.speed import set_by_speed, speed_notes
@@ -17,6 +17,7 @@ __all__ = [
     "PICTURES_PRESET",
     "SCHEDULERS",
     "SPEEDS",
+    "WEB_NAMES",
     "Beat",
     "Control",
     "Embedding",
