@@ -10,7 +10,7 @@ import pytest
 from small_shot import make_preset, make_shot, passes
 
 from pipeline import cli
-from pipeline.batch import Job, default_preset, find_jobs, preset_for, run_batch
+from pipeline.batch import Job, Settings, default_preset, find_jobs, preset_for, run_batch
 from pipeline.errors import ShotError
 from pipeline.output import encode_video
 from pipeline.shot import open_shot
@@ -73,7 +73,7 @@ def test_shots_that_all_fail_by_their_input_are_bad_input(
     assert cli.main(["batch", str(tmp_path / "shots"), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr()
     assert said.out.count("failed") == 2 and "2 of 2 shots failed" in said.err
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["batch.json"]
 
 
 def test_the_output_folder_is_no_shot(folder: Path) -> None:
@@ -109,7 +109,7 @@ def test_two_shots_of_one_name_do_not_share_a_folder(tmp_path: Path, random_mode
     make_shot(root / "clip", num_frames=1)
     encode_video([passes(1).rgb], root / "clip.mp4", fps=Fraction(25))
     preset = make_preset(tmp_path / "p.toml", random_model)
-    first, second = run_batch(find_jobs(root, preset=preset), tmp_path / "out")
+    first, second = run_batch(find_jobs(root, preset=preset), Settings(tmp_path / "out"))
     assert first.result is not None and first.failure == ""
     assert second.result is None and "same name 'clip'" in second.failure
 
@@ -122,7 +122,7 @@ def test_a_fault_of_ours_is_one_shot_s_too(
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("pipeline.batch.render_shot", fail)
-    (outcome,) = run_batch([Job(tmp_path / "a", "mini_blend")], tmp_path / "out")
+    monkeypatch.setattr("pipeline.batch.tasks.render_shot", fail)
+    (outcome,) = run_batch([Job(tmp_path / "a", "mini_blend")], Settings(tmp_path / "out"))
     assert outcome.result is None and not outcome.bad_input and "internal error" in outcome.failure
     assert "ZeroDivisionError" in caplog.text

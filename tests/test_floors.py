@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("delivery",),
     ("render", "score", "deflicker"),
     ("batch", "doctor"),
-    ("screen", "cli_shot", "cli_preset", "cli_lora"),
+    ("screen", "screen_batch", "cli_options", "cli_shot", "cli_preset", "cli_lora"),
     ("cli_batch",),
     ("cli",),
 )
