@@ -118,9 +118,9 @@ class BatchScreen:
         table = Table("shot", "state", "frames", "s/frame", "left", title=title)
         for name, row in self._shown():
             pace = _pace(row)
-            left = _duration((row.total - row.done) * pace) if pace and row.state == "rendering" else ""
+            remaining = _duration((row.total - row.done) * pace) if pace else ""
             frames = f"{row.done}/{row.total}" if row.total else ""
-            table.add_row(_plain(name), row.state, frames, f"{pace:.2f}" if pace else "", left)
+            table.add_row(_plain(name), row.state, frames, f"{pace:.2f}" if pace else "", remaining)
         return table
 
     def _shown(self) -> list[tuple[str, _Row]]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from pipeline.batch.foreman import Foreman
 from pipeline.batch.jobs import Job, JobOutcome, Names, Settings
 from pipeline.batch.report import Report
-from pipeline.batch.tasks import Crew, Segment, Task, guarded, perform
+from pipeline.batch.tasks import Crew, Task, guarded, perform
 from pipeline.hold import held
-from pipeline.render import OnFrame
+from pipeline.render import OnFrame, Segment
 from pipeline.shot import open_shot
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def _result_bytes(output: Output) -> float:
     scale = output.scale * output.scale
     if output.format == "prores":
         return PRORES_BYTES_PER_PIXEL[output.profile] * scale
-    grain = GRAIN_BYTES_PER_PIXEL * 2.0 ** ((GRAIN_CRF - output.crf) / CRF_OF_HALF)
+    grain = GRAIN_BYTES_PER_PIXEL * math.exp2((GRAIN_CRF - output.crf) / CRF_OF_HALF)
     return scale * min(LOSSLESS_BYTES_PER_PIXEL, grain)
 
 

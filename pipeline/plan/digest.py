@@ -116,12 +116,18 @@ def model_files(plan: Plan) -> list[Path]:
 
 def model_key(plan: Plan) -> str:
     """The same for plans that one loaded model serves: its files, controls, embeddings; LoRAs come and go."""
-    place = FAMILIES[plan.model].folder if plan.model in FAMILIES else Path(plan.model)
+    place = model_place(plan)
     places = [place] if plan.vae is None else [place, plan.vae]
     controls = [[control.path, _identity_of(control)] for control in plan.controls]
     embeddings = [[embedding.sha256, embedding.name] for embedding in plan.embeddings]
     stamps = [[str(place), _stamps(place)] for place in places]
     return sha256_of([stamps, controls, embeddings, plan.allow_pickle])
+
+
+def model_place(plan: Plan) -> Path:
+    """The file or folder of a plan's model."""
+    own = FAMILIES[plan.model].folder if plan.model in FAMILIES else None
+    return own or Path(plan.model)
 
 
 def weights_at(place: Path) -> list[Path]:

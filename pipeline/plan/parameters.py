@@ -19,7 +19,7 @@ from pipeline.errors import ModelError
 from pipeline.files import known_digest
 from pipeline.models.families import FAMILIES
 from pipeline.plan.controls import controlnet_files
-from pipeline.plan.digest import weights_at
+from pipeline.plan.digest import model_place, weights_at
 from pipeline.plan.frame_digests import sha256_of
 from pipeline.plan.values import Plan
 from pipeline.preset import WEB_NAMES, Look, Mix
@@ -44,7 +44,7 @@ def _fields(plan: Plan, look: Look, seed: int) -> Iterator[tuple[str, str]]:
     yield "CFG scale", f"{look.guidance:g}"
     yield "Seed", str(seed)
     yield "Size", f"{plan.width}x{plan.height}"
-    yield "Model hash", _weights_hash(_model_place(plan))[:MODEL_HASH]
+    yield "Model hash", _weights_hash(model_place(plan))[:MODEL_HASH]
     yield "Model", plan.model if plan.model in FAMILIES else Path(plan.model).stem
     if plan.vae is not None:
         yield "VAE hash", _weights_hash(plan.vae)[:MODEL_HASH]
@@ -92,10 +92,6 @@ def _said(mix: Mix) -> str:
 def _quoted(value: str) -> str:
     """As A1111 quotes: a value that holds what separates fields becomes a JSON string."""
     return json.dumps(value, ensure_ascii=False) if {",", ":", "\n"} & set(value) else value
-
-
-def _model_place(plan: Plan) -> Path:
-    return FAMILIES[plan.model].folder if plan.model in FAMILIES else Path(plan.model)
 
 
 def _weights_hash(place: Path) -> str:
