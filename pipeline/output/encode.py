@@ -90,8 +90,9 @@ def _clear_partials(path: Path) -> None:
     """Remove what a killed process left of this video; each has a name of its own, so they would add up."""
     if path.parent.is_dir():
         with writing(path):
-            for stale in path.parent.glob(f".{glob.escape(path.stem)}*{PARTIAL}-*{path.suffix}"):
-                stale.unlink(missing_ok=True)
+            for stem in (path.stem, f"{path.stem}.silent"):
+                for stale in path.parent.glob(f".{glob.escape(stem)}{PARTIAL}-*{path.suffix}"):
+                    stale.unlink(missing_ok=True)
 
 
 def _checked(windows: Iterable[UInt8Array], scale: int) -> Iterator[UInt8Array]:

@@ -14,9 +14,8 @@ GRAIN_CRF, GRAIN_BYTES_PER_PIXEL = 14, 0.5  # x264 stays below 4 bits a pixel he
 CRF_OF_HALF = 6  # x264's rate halves with every 6 of crf
 DEFAULT_OUTPUT = Output(crf=GRAIN_CRF)
 EXR_BYTES_PER_PIXEL = 6.0  # three halfs, should nothing compress
-# Apple's target rates for 1920x1080 at 29.97 frames/s (ProRes White Paper: 45, 102, 147, 220, 330 Mbit/s),
-# and a quarter more because prores_ks keeps to a quality rather than to the rate.
-PRORES_BYTES_PER_PIXEL = {"proxy": 0.12, "lt": 0.26, "standard": 0.37, "hq": 0.56, "4444": 0.83}
+# The most bits a macroblock (256 pixels) that prores_ks spends, on small frames (its source: br_tab).
+PRORES_BITS = {"proxy": 300, "lt": 720, "standard": 1050, "hq": 1566, "4444": 2350}
 LOSSLESS_BYTES_PER_PIXEL = 1.75  # 4:2:0 is 1.5 raw; noise costs a little more than that
 
 
@@ -37,7 +36,7 @@ def _result_bytes(output: Output) -> float:
         return EXR_BYTES_PER_PIXEL
     scale = output.scale * output.scale
     if output.format == "prores":
-        return PRORES_BYTES_PER_PIXEL[output.profile] * scale
+        return PRORES_BITS[output.profile] / 8 / 256 * scale
     grain = GRAIN_BYTES_PER_PIXEL * math.exp2((GRAIN_CRF - output.crf) / CRF_OF_HALF)
     return scale * min(LOSSLESS_BYTES_PER_PIXEL, grain)
 
