@@ -9,15 +9,28 @@ from pipeline.files import file_digest, known_digest
 from pipeline.journal import Journal
 from pipeline.output import (
     Record,
+    Review,
     VideoSettings,
     encode_video,
     input_digests,
     write_exr_sequence,
     write_record,
+    write_review,
 )
-from pipeline.plan import Stamps, check_sources, input_files, model_files, parameters, plan_as_json
+from pipeline.plan import (
+    Stamps,
+    check_sources,
+    input_files,
+    model_files,
+    parameters,
+    plan_as_json,
+    runs,
+)
 from pipeline.preset import Preset
 from pipeline.shot import Shot
+
+REVIEW = "review.html"
+MOST_LOOKS = 24  # an eased beat has one a frame; the page is to be read
 
 
 def deliver(shot: Shot, preset: Preset, journal: Journal, sources: Stamps) -> None:
@@ -30,6 +43,7 @@ def deliver(shot: Shot, preset: Preset, journal: Journal, sources: Stamps) -> No
     _make_result(shot, journal)
     journal.add_seconds({"output": time.perf_counter() - started})
     check_sources(shot, journal.plan, sources)  # the sound is read while it is encoded
+    _write_review(shot, journal)
     _write_record(shot, preset, journal)
 
 
@@ -51,6 +65,38 @@ def _make_result(shot: Shot, journal: Journal) -> None:
     encode_video(journal.read_all(), journal.video, fps=plan.fps, audio=shot.audio, settings=settings)
 
 
+def _write_review(shot: Shot, journal: Journal) -> None:
+    plan = journal.plan
+    pictures = shot.passes["rgb"]
+    is_video = pictures.video is not None
+    videos = [("source", pictures.files[0])] if is_video else []
+    settings = [
+        ("model", plan.model),
+        ("method", plan.method),
+        ("controls", ", ".join(control.kind for control in plan.controls) or "none"),
+        ("LoRAs", ", ".join(lora.path.stem for lora in plan.loras) or "none"),
+        ("result", journal.video.name),
+    ]
+    numbers = plan.frame_numbers
+    review = Review(
+        shot=plan.shot,
+        fps=plan.fps,
+        width=plan.width,
+        height=plan.height,
+        numbers=numbers,
+        after=[journal.frame(index) for index in range(plan.num_frames)],
+        before=() if is_video else pictures.files,
+        videos=[*videos, ("styled", journal.video)],
+        settings=settings,
+        looks=[
+            (f"{numbers[start]} to {numbers[stop - 1]}", parameters(plan, start))
+            for start, stop in list(runs(plan.looks))[:MOST_LOOKS]
+        ],
+        notes=(*plan.notes, *journal.notes()),
+    )
+    write_review(journal.folder / REVIEW, review)
+
+
 def _write_record(shot: Shot, preset: Preset, journal: Journal) -> None:
     plan = journal.plan
     weights = [lora.path for lora in plan.loras] + [embedding.path for embedding in plan.embeddings]
@@ -65,7 +111,7 @@ def _write_record(shot: Shot, preset: Preset, journal: Journal) -> None:
         fps=plan.fps,
         inputs=digests(files, digest=file_digest) | digests(weights, digest=known_digest),
         settings=plan_as_json(plan),
-        outputs=tuple(dict.fromkeys((journal.video.name, journal.frames.name))),
+        outputs=tuple(dict.fromkeys((journal.video.name, journal.frames.name, REVIEW))),
         seconds={name: round(value, 3) for name, value in journal.seconds().items()},
         notes=(*plan.notes, *journal.notes()),
         machines=journal.machines(),

@@ -124,7 +124,7 @@ def test_frames_of_another_look_leave_no_result_behind(root: Path) -> None:
     assert (root / "frame" / "wall" / "wall.mp4").exists()  # of the same frames
     render(root, "frame", "output.format=prores", "seed=5")
     left = sorted(path.name for path in (root / "frame" / "wall").iterdir())
-    assert left == ["exr", "frames", "plan.json", "record.json", "wall.mov"]
+    assert left == ["exr", "frames", "plan.json", "record.json", "review.html", "wall.mov"]
     assert list((root / "frame" / "wall" / "exr").iterdir()) == []
 
 

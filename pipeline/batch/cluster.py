@@ -98,8 +98,9 @@ class RayCrew:
         return sum(worker.task is not None for worker in self._workers)
 
     def pids(self) -> list[int]:
-        """The workers' processes, on whichever machine."""
-        return [int(pid) for pid in self._ray.get([worker.actor.pid.remote() for worker in self._workers])]
+        """The workers' processes, on whichever machine, those at work first."""
+        workers = sorted(self._workers, key=lambda worker: worker.task is None)
+        return [int(pid) for pid in self._ray.get([worker.actor.pid.remote() for worker in workers])]
 
     def give(self, task: Task) -> None:
         worker = next(worker for worker in self._workers if worker.task is None)

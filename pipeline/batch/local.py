@@ -66,6 +66,11 @@ class LocalCrew:
     def num_busy(self) -> int:
         return sum(worker.task is not None for worker in self._workers)
 
+    def pids(self) -> list[int]:
+        """The workers' processes, those at work first."""
+        workers = sorted(self._workers, key=lambda worker: worker.task is None)
+        return [worker.process.pid for worker in workers if worker.process.pid is not None]
+
     def give(self, task: Task) -> None:
         worker = next(worker for worker in self._workers if worker.task is None)
         worker.task = task

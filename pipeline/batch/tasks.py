@@ -69,6 +69,9 @@ class Crew(Protocol):
     def num_busy(self) -> int:
         """How many have a task."""
 
+    def pids(self) -> list[int]:
+        """The workers' processes, those at work first."""
+
     def give(self, task: Task) -> None:
         """Have an idle worker do this; there must be one."""
 

@@ -10,12 +10,14 @@ from pipeline.output.record import (
     read_record,
     write_record,
 )
+from pipeline.output.review import Review, write_review
 from pipeline.output.sequence import write_exr_sequence
 from pipeline.output.space import check_space, render_bytes
 
 __all__ = [
     "CODECS",
     "Record",
+    "Review",
     "VideoSettings",
     "check_space",
     "contact_sheet",
@@ -28,4 +30,5 @@ __all__ = [
     "write_contact_sheet",
     "write_exr_sequence",
     "write_record",
+    "write_review",
 ]

@@ -9,7 +9,7 @@ from pipeline.plan.digest import input_files, model_files, model_key, plan_as_js
 from pipeline.plan.make import check_preset, make_plan
 from pipeline.plan.parameters import parameters
 from pipeline.plan.sources import Stamps, check_sources, source_stamps
-from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora
+from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora, runs
 
 __all__ = [
     "Plan",
@@ -25,5 +25,6 @@ __all__ = [
     "model_key",
     "parameters",
     "plan_as_json",
+    "runs",
     "source_stamps",
 ]

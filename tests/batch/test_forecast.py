@@ -85,4 +85,4 @@ def test_what_cannot_be_rendered_is_said_and_is_bad_input(
     (folder / "shots" / "empty").mkdir()
     assert cli.main(command(folder, "--dry-run")) == 2
     said = capsys.readouterr().out
-    assert "1 shots cannot be rendered" in said and "holds no" in said
+    assert "1 shots cannot be rendered" in said and "the folder is" in said

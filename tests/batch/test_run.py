@@ -71,7 +71,7 @@ def test_one_model_serves_all_shots_with_the_same_bytes(
 
 def test_another_model_takes_the_place_of_the_one_before(folder: Path, random_model: Path) -> None:
     """The same weights at another place, so that bytes can be compared and one model must go."""
-    shutil.copytree(folder / "shots" / "hall", folder / "shots" / "hall2")
+    make_shot(folder / "shots" / "hall2", num_frames=2)
     shutil.copytree(random_model, folder / "model")
     make_preset(folder / "shots" / "hall2" / "preset.toml", folder / "model", method="blend")
     assert all(outcome.result for outcome in render(folder))
@@ -92,7 +92,7 @@ def test_the_report_tells_how_far_it_is(folder: Path) -> None:
     assert states(folder) == ["rendered", "failed", "rendered", "rendered"]
     row = report(folder)["shots"][0]  # type: ignore[index]
     assert (row["frames"], row["rendered"], row["result"]) == (2, 2, str(folder / "out/alley/alley.mp4"))
-    assert "holds no" in report(folder)["shots"][1]["failure"]  # type: ignore[index]
+    assert "the folder is empty" in report(folder)["shots"][1]["failure"]  # type: ignore[index]
     render(folder)
     assert states(folder) == ["was done", "failed", "was done", "was done"]
 
