@@ -16,6 +16,7 @@ import json
 import os
 import pkgutil
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,12 +163,13 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def run_trial(shots: Path, out: Path, moment: float, truth: Mapping[str, bytes]) -> Trial:
-    """Start, kill after `moment` seconds, look, start again to the end, compare."""
+def run_trial(shots: Path, out: Path, moment: float, truth: Mapping[str, bytes]) -> Trial | None:
+    """Start, kill after `moment` seconds, look, start again to the end, compare; None: it ended before."""
     child = start(shots, out)
     time.sleep(moment)
     os.kill(child, signal.SIGKILL)
-    wait(child)
+    if wait(child) != -signal.SIGKILL:
+        return None
     stage, whole, before = what_is_there(out, truth)
     code = wait(start(shots, out))
     repeated = sum(path.stat().st_mtime_ns != changed for path, changed in before.items())
@@ -175,7 +177,10 @@ def run_trial(shots: Path, out: Path, moment: float, truth: Mapping[str, bytes])
 
 
 def kill_batches(folder: Path, *, num_kills: int, seed: int = 1) -> list[Trial]:
-    """`num_kills` trials in `folder`, at moments spread evenly at random over an undisturbed batch's time."""
+    """`num_kills` trials in `folder`, at moments spread evenly at random over an undisturbed batch's time.
+
+    A kill that comes after the end is no kill; the next moments are then drawn from a shorter time.
+    """
     _load_what_children_need()
     shots = folder / "shots"
     write_shots(shots)
@@ -185,11 +190,14 @@ def kill_batches(folder: Path, *, num_kills: int, seed: int = 1) -> list[Trial]:
     seconds = time.perf_counter() - started
     truth, rng = contents(folder / "truth"), random.Random(seed)
     trials = []
-    for number in range(num_kills):
-        moment = rng.uniform(0.0, seconds)
-        trials.append(run_trial(shots, folder / f"out{number}", moment, truth))
-        if trials[-1].same:
-            subprocess.run(["rm", "-r", str(folder / f"out{number}")], check=True)
+    while len(trials) < num_kills:
+        out, moment = folder / "out", rng.uniform(0.0, seconds)
+        trial = run_trial(shots, out, moment, truth)
+        if trial is None:
+            seconds = min(seconds, moment)
+        else:
+            trials.append(trial)
+        shutil.rmtree(out, ignore_errors=True)  # where it was killed before it made it
     return trials
 
 

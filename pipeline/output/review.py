@@ -41,6 +41,7 @@ def write_review(path: Path, review: Review) -> None:
 
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     page = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template("review.html.j2")
+    videos = [(name, file) for name, file in review.videos if file.suffix.lower() in PLAYED]
     before = [_address(file, path) for file in review.before if file.suffix.lower() in SHOWN]
     text = page.render(
         shot=review.shot,
@@ -51,9 +52,7 @@ def write_review(path: Path, review: Review) -> None:
         numbers=list(review.numbers),
         after=[_address(file, path) for file in review.after],
         before=before if len(before) == len(review.after) else [],
-        videos=[
-            (name, _address(file, path)) for name, file in review.videos if file.suffix.lower() in PLAYED
-        ],
+        videos=[(name, _address(file, path)) for name, file in videos],
         settings=review.settings,
         looks=review.looks,
         notes=review.notes,

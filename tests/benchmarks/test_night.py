@@ -1,4 +1,4 @@
-"""The harnesses of a night, short: killed batches end in the same bytes; so do two Ray workers, one killed."""
+"""A night in short: killed batches end in the same bytes; so do two Ray workers, one killed."""
 
 from __future__ import annotations
 
