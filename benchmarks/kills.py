@@ -189,7 +189,7 @@ def kill_batches(folder: Path, *, num_kills: int, seed: int = 1) -> list[Trial]:
         raise RuntimeError("the undisturbed batch failed")
     seconds = time.perf_counter() - started
     truth, rng = contents(folder / "truth"), random.Random(seed)
-    trials = []
+    trials: list[Trial] = []
     while len(trials) < num_kills:
         out, moment = folder / "out", rng.uniform(0.0, seconds)
         trial = run_trial(shots, out, moment, truth)

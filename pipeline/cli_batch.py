@@ -74,8 +74,12 @@ def batch(
     if dry_run:
         _foretell(jobs, settings, seconds_per_frame, workers or 1)
         return
-    outcomes = _render(jobs, settings, _hire(workers, ray), segment)
-    _sum_up([outcome for job in jobs for outcome in outcomes if outcome.job == job])
+    outcomes: list[JobOutcome] = []
+    try:
+        _render(jobs, settings, _hire(workers, ray), segment, outcomes)
+    finally:  # an interrupt too leaves a table of what was done
+        _show(jobs, outcomes)
+    _end(outcomes)
 
 
 def _foretell(
@@ -106,32 +110,41 @@ def _hire(workers: int | None, ray: str | None) -> Hire | None:
     return local_crew(count) if count > 1 else None
 
 
-def _render(jobs: Sequence[Job], settings: Settings, hire: Hire | None, segment: int) -> list[JobOutcome]:
+def _render(
+    jobs: Sequence[Job], settings: Settings, hire: Hire | None, segment: int, outcomes: list[JobOutcome]
+) -> None:
+    """Fill `outcomes` as they come."""
     from rich.console import Console
 
     from pipeline.batch import run_batch
     from pipeline.screen_batch import batch_progress
 
-    outcomes = []
     with _interruptible(), batch_progress(Console(stderr=True), jobs) as screen:
         for outcome in run_batch(jobs, settings, hire=hire, segment_frames=segment, on_frame=screen.advance):
             screen.ended(outcome)
             outcomes.append(outcome)
-    return outcomes
 
 
-def _sum_up(outcomes: Sequence[JobOutcome]) -> None:
+def _show(jobs: Sequence[Job], outcomes: Sequence[JobOutcome]) -> None:
+    """The summary in the order of the jobs, if there is anything to sum up."""
     from rich.console import Console
 
     from pipeline.screen_batch import batch_table
 
-    Console().print(batch_table(outcomes))
-    for result in (outcome.result for outcome in outcomes if outcome.result is not None):
+    if not outcomes:
+        return
+    ended = {outcome.job: outcome for outcome in outcomes}
+    Console().print(batch_table([ended[job] for job in jobs if job in ended]))
+    for result in (outcome.result for outcome in ended.values() if outcome.result is not None):
         for note in result.notes:
             click.echo(f"note: {result.shot}: {note}", err=True)
-    failed = sum(outcome.result is None for outcome in outcomes)
+
+
+def _end(outcomes: Sequence[JobOutcome]) -> None:
+    """Exit by what failed."""
+    failed = [outcome for outcome in outcomes if outcome.result is None]
     if failed:
-        click.secho(f"error: {failed} of {len(outcomes)} shots failed", fg="red", err=True)
+        click.secho(f"error: {len(failed)} of {len(outcomes)} shots failed", fg="red", err=True)
         raise SystemExit(EXIT_BAD_INPUT if all(each.bad_input for each in outcomes) else EXIT_FAILED)
 
 

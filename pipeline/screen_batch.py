@@ -78,7 +78,7 @@ class BatchScreen:
 
     jobs: Sequence[Job]
     _rows: dict[str, _Row] = field(default_factory=dict)
-    _started: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=lambda: time.monotonic())
 
     def __post_init__(self) -> None:
         self._rows = {job.name: _Row() for job in self.jobs}

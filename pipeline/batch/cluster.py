@@ -154,6 +154,7 @@ class RayCrew:
 def _connect(ray: Any, address: str, num_workers: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave a worker's devices as they are
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
     try:
         if address == LOCAL:
             ray.init(address=LOCAL, num_cpus=num_workers, include_dashboard=False, **quiet)

@@ -11,6 +11,7 @@ from pipeline.batch.jobs import Job, JobOutcome, Names, Prepared, Settings, prep
 from pipeline.batch.tasks import Crew, Died, Event, Finished, Progress, Task, guarded
 from pipeline.hold import held
 from pipeline.journal import Journal
+from pipeline.output import check_space, render_bytes
 from pipeline.render import INDEPENDENT, OnFrame, RenderResult, Segment
 
 MOST_TRIES = 3  # a task that takes its worker down so often would take down every other one too
@@ -78,6 +79,8 @@ class Foreman:
         journal = Journal(self.settings.out / plan.shot, plan)
         if not step or plan.num_frames <= step or plan.method not in INDEPENDENT or journal.is_done():
             return whole
+        needed = render_bytes(plan.num_frames, plan.height, plan.width, output=plan.output)
+        check_space(self.settings.out, needed)
         with held(journal.folder):
             journal.begin()
         missing = {}

@@ -85,9 +85,14 @@ class Crew(Protocol):
 def perform(
     task: Task, settings: Settings, kept: Kept, on_frame: OnFrame | None
 ) -> RenderResult | Segment | JobOutcome:
-    """Do one task; what it fails by is its outcome."""
+    """Do one task; what it fails by is its outcome. `on_frame` hears the job's name, not the shot's own."""
+
+    def tell(name: str, done: int, total: int) -> None:
+        if on_frame is not None:
+            on_frame(task.job.name, done, total)
+
     work = _whole if task.span is None else _part
-    return guarded(task.job, lambda: work(task, settings, kept, on_frame))
+    return guarded(task.job, lambda: work(task, settings, kept, tell))
 
 
 def _whole(task: Task, settings: Settings, kept: Kept, on_frame: OnFrame | None) -> RenderResult:

@@ -11,7 +11,7 @@ from small_shot import make_preset, make_shot, passes
 
 from pipeline import cli
 from pipeline.batch import Job, Settings, default_preset, find_jobs, preset_for, run_batch
-from pipeline.errors import ShotError
+from pipeline.errors import PresetError, ShotError
 from pipeline.output import encode_video
 from pipeline.shot import open_shot
 
@@ -35,6 +35,22 @@ def test_jobs_are_folders_and_videos_with_their_presets(folder: Path) -> None:
     assert [job.name for job in jobs] == ["alley", "clip", "empty", "wall"]
     assert [str(job.preset) for job in jobs[:3]] == ["other.toml"] * 3
     assert jobs[3].preset == folder / "wall" / "preset.toml"
+
+
+def test_a_folder_of_presets_stands_between_a_shot_s_own_and_the_fallback(folder: Path) -> None:
+    presets = folder / "presets"
+    presets.mkdir()
+    for name in ("alley", "clip", "wall"):
+        (presets / f"{name}.toml").write_text("")
+    jobs = {job.name: job.preset for job in find_jobs(folder, preset="other.toml", presets=presets)}
+    assert jobs == {
+        "alley": presets / "alley.toml",
+        "clip": presets / "clip.toml",
+        "empty": "other.toml",
+        "wall": folder / "wall" / "preset.toml",
+    }
+    with pytest.raises(PresetError, match=r"no such folder; expected one that holds <shot>\.toml"):
+        find_jobs(folder, presets=folder / "none")
 
 
 def test_a_preset_s_order(folder: Path) -> None:
