@@ -11,19 +11,24 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.batch.jobs import Job, JobOutcome
+from pipeline.errors import OutputError
 from pipeline.files import write_text
+
+log = logging.getLogger(__name__)
 
 
 class Report:
-    """The file and what it tells. Every method that writes raises OutputError."""
+    """The file and what it tells."""
 
     def __init__(self, path: Path, jobs: Sequence[Job]) -> None:
+        """Write it for the first time. Raises OutputError."""
         self._path = path
         self._rows = {job: _row(job) | {"state": "waiting"} for job in jobs}
         self._started, self._clock = _now(), time.perf_counter()
@@ -32,12 +37,19 @@ class Report:
     def add(self, outcome: JobOutcome) -> None:
         """Tell how a job ended."""
         self._rows[outcome.job] |= _ending(outcome)
-        self._write("running")
+        self._try_to_write("running")
 
     def close(self) -> None:
         """Tell that nothing more will come."""
         waiting = any(row["state"] == "waiting" for row in self._rows.values())
-        self._write("interrupted" if waiting else "finished")
+        self._try_to_write("interrupted" if waiting else "finished")
+
+    def _try_to_write(self, state: str) -> None:
+        """A disk that is full must not cost the shots that are still to come."""
+        try:
+            self._write(state)
+        except OutputError as error:
+            log.warning("%s", error)
 
     def _write(self, state: str) -> None:
         data = {

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from pipeline.batch.foreman import Foreman
 from pipeline.batch.jobs import Job, JobOutcome, Names, Settings
 from pipeline.batch.report import Report
-from pipeline.batch.tasks import Crew, Task, guarded, perform
+from pipeline.batch.tasks import Crew, Task, perform
 from pipeline.hold import held
 from pipeline.render import OnFrame, Segment
-from pipeline.shot import open_shot
 
 if TYPE_CHECKING:
     from pipeline.styling import Kept
@@ -65,15 +64,9 @@ def _outcomes(
 
 
 def _here(jobs: Sequence[Job], settings: Settings, on_frame: OnFrame | None) -> Iterator[JobOutcome]:
-    names, kept = Names(), dict[str, object]()
+    names = Names()
+    kept: Kept = {}
     for job in jobs:
-        yield _one(job, settings, names, kept, on_frame)  # type: ignore[arg-type]
-
-
-def _one(job: Job, settings: Settings, names: Names, kept: Kept, on_frame: OnFrame | None) -> JobOutcome:
-    refused = guarded(job, lambda: names.take(open_shot(job.shot).name, job))
-    if refused is not None:
-        return refused
-    result = perform(Task(job), settings, kept, on_frame)
-    assert not isinstance(result, Segment)
-    return result if isinstance(result, JobOutcome) else JobOutcome(job, result)
+        result = perform(Task(job), settings, kept, on_frame, names=names)
+        assert not isinstance(result, Segment)
+        yield result if isinstance(result, JobOutcome) else JobOutcome(job, result)

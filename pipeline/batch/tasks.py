@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pipeline.batch.jobs import Job, JobOutcome, Settings, opened, prepare
+from pipeline.batch.jobs import Job, JobOutcome, Names, Settings, opened, prepare
 from pipeline.errors import ShotError, UserError
 from pipeline.render import OnFrame, RenderResult, Segment, render_segment, render_shot
 
@@ -83,20 +83,34 @@ class Crew(Protocol):
 
 
 def perform(
-    task: Task, settings: Settings, kept: Kept, on_frame: OnFrame | None
+    task: Task,
+    settings: Settings,
+    kept: Kept,
+    on_frame: OnFrame | None = None,
+    *,
+    names: Names | None = None,
 ) -> RenderResult | Segment | JobOutcome:
-    """Do one task; what it fails by is its outcome. `on_frame` hears the job's name, not the shot's own."""
+    """Do one task; what it fails by is its outcome.
+
+    `on_frame` hears the job's name, not the shot's own. `names` are those that shots took before this one,
+    where nobody else sees to that.
+    """
 
     def tell(name: str, done: int, total: int) -> None:
         if on_frame is not None:
             on_frame(task.job.name, done, total)
 
-    work = _whole if task.span is None else _part
-    return guarded(task.job, lambda: work(task, settings, kept, tell))
+    def work() -> RenderResult | Segment:
+        if task.span is not None:
+            return _part(task, settings, kept, tell)
+        return _whole(task, settings, kept, tell, names or Names())
+
+    return guarded(task.job, work)
 
 
-def _whole(task: Task, settings: Settings, kept: Kept, on_frame: OnFrame | None) -> RenderResult:
+def _whole(task: Task, settings: Settings, kept: Kept, on_frame: OnFrame, names: Names) -> RenderResult:
     shot, preset = opened(task.job, settings)
+    names.take(shot.name, task.job)
     return render_shot(
         shot,
         preset,
@@ -109,7 +123,7 @@ def _whole(task: Task, settings: Settings, kept: Kept, on_frame: OnFrame | None)
     )
 
 
-def _part(task: Task, settings: Settings, kept: Kept, on_frame: OnFrame | None) -> Segment:
+def _part(task: Task, settings: Settings, kept: Kept, on_frame: OnFrame) -> Segment:
     assert task.span is not None
     prepared = prepare(task.job, settings)
     if prepared.plan.digest != task.digest:

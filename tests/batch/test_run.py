@@ -154,6 +154,21 @@ def test_a_disk_that_fills_up_stops_one_shot_and_keeps_what_is_whole(
     assert render(folder)[1].result.num_rendered == 1  # type: ignore[union-attr]
 
 
+def test_a_report_that_cannot_be_written_costs_no_shot(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_bytes = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if "batch" in path.name and b'"waiting"' not in data[-80:]:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert all(outcome.result for outcome in render(folder))
+    assert "batch.json: the disk is full" in caplog.text
+
+
 def test_an_output_folder_that_cannot_be_written_is_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
