@@ -115,5 +115,6 @@ def _write_record(shot: Shot, preset: Preset, journal: Journal) -> None:
         seconds={name: round(value, 3) for name, value in journal.seconds().items()},
         notes=(*plan.notes, *journal.notes()),
         machines=journal.machines(),
+        denoised=round(journal.denoised() / plan.num_frames, 4),
     )
     write_record(journal.record, record)

@@ -1,13 +1,14 @@
 """What a render leaves on disk while it runs, so that an interrupted one goes on where it stopped.
 
 OUT/<shot>/plan.json            the plan that the frames belong to; written before the first frame
+           keys/timeline.json, key.0001.png ...   method "keys": which frames are keys, and these as styled
            frames/styled.0001.png   each whole or not there
            <shot>.mp4 (or .mov, or exr/), record.json
                                     written at the end; record.json last, so its presence means done
 
 plan.json also keeps what each single frame depends on, so that of another plan's frames those stay that would
 be the same in this one; the seconds spent on these frames, over all runs (a run that was killed adds none);
-and what came up while they were made.
+how many frames' worth of pixels were denoised; and what came up while they were made.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class Journal:
     def frames(self) -> Path:
         return self.folder / "frames"
 
+    @property
+    def keys(self) -> Path:
+        return self.folder / "keys"
+
     def frame(self, index: int) -> Path:
         """The file of the frame with this index (0-based); it carries the source's frame number."""
         return self.frames / f"styled.{self.plan.frame_numbers[index]:04d}.png"
@@ -85,6 +90,8 @@ class Journal:
         for frame in self.frames.glob("styled.*.png"):
             if frame.name not in kept:
                 frame.unlink()
+        for key in (*self.keys.glob("key.*.png"), *self.keys.glob("timeline.*")):
+            key.unlink()
         for video in (self.folder / f"{self.plan.shot}{suffix}" for suffix in (".mp4", ".mov")):
             video.unlink(missing_ok=True)
         for picture in (self.folder / "exr").glob("*.exr"):
@@ -116,6 +123,15 @@ class Journal:
         added = {name: before.get(name, 0.0) + value for name, value in seconds.items()}
         self._note(seconds_spent=before | added)
 
+    def denoised(self) -> float:
+        """How many frames' worth of pixels the model has made, over all runs."""
+        stored = self._stored("denoised_frames")
+        return float(stored) if isinstance(stored, int | float) else 0.0
+
+    def add_denoised(self, frames: float) -> None:
+        """Add what a run has denoised to the total."""
+        self._note(denoised_frames=self.denoised() + frames)
+
     def notes(self) -> tuple[str, ...]:
         """What came up while these frames were made, over all runs; the plan's own notes are not among it."""
         return self._list("run_notes")
@@ -134,9 +150,14 @@ class Journal:
 
     def tidy(self) -> None:
         """Take the plan away again where no frame came of it: there is nothing to go on with."""
-        with contextlib.suppress(OSError):  # rmdir refuses a folder that holds frames
-            self.frames.rmdir()
-            self._plan_file.unlink(missing_ok=True)
+        if any(self.frames.glob("styled.*.png")) or any(self.keys.glob("key.*.png")):
+            return
+        with contextlib.suppress(OSError):
+            for file in (*self.keys.glob("timeline.*"), self._plan_file):
+                file.unlink(missing_ok=True)
+            for folder in (self.keys, self.frames):
+                if folder.exists():
+                    folder.rmdir()
 
     @property
     def _plan_file(self) -> Path:
@@ -160,8 +181,18 @@ class Journal:
             self._note(**{name: [*before, *new]})
 
     def _note(self, **values: Any) -> None:
-        """Write plan.json: the plan, what earlier runs of it left, and `values` over that."""
-        kept = {"seconds_spent": self.seconds(), "run_notes": self.notes(), "machines": self.machines()}
+        """Write plan.json: the plan, what earlier runs of it left, and `values` over that.
+
+        Of several processes on one shot none does: they tell the one that began the journal.
+        """
+        if self.span is not None:
+            return
+        kept = {
+            "seconds_spent": self.seconds(),
+            "denoised_frames": self.denoised(),
+            "run_notes": self.notes(),
+            "machines": self.machines(),
+        }
         digests = {"frame_digests": self._frame_digests()}
         write_text(
             self._plan_file, json.dumps(plan_as_json(self.plan) | kept | digests | values, indent=1) + "\n"

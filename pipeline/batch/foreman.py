@@ -158,5 +158,6 @@ def _keep(pieces: _Pieces, segment: Segment) -> None:
     pieces.num_rendered += segment.num_rendered
     pieces.seconds += segment.seconds["frames"]
     pieces.journal.add_seconds(segment.seconds)
+    pieces.journal.add_denoised(segment.num_rendered)
     pieces.journal.add_notes(segment.notes)
     pieces.journal.add_machine(segment.machine)

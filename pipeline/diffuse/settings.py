@@ -13,6 +13,8 @@ from pipeline.preset.sampling import SCHEDULERS, Spacing
 # A prompt, or several whose embeddings are added with these weights, which add up to 1.
 Prompt = str | tuple[tuple[str, float], ...]
 
+Prompts = tuple[Prompt, Prompt]  # what a frame is told: prompt, negative
+
 SCHEDULER_NAMES = SCHEDULERS
 SPACINGS: tuple[str, ...] = get_args(Spacing)
 

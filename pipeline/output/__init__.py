@@ -13,6 +13,7 @@ from pipeline.output.record import (
 from pipeline.output.review import Review, write_review
 from pipeline.output.sequence import write_exr_sequence
 from pipeline.output.space import check_space, render_bytes
+from pipeline.output.strip import write_strip
 
 __all__ = [
     "CODECS",
@@ -31,4 +32,5 @@ __all__ = [
     "write_exr_sequence",
     "write_record",
     "write_review",
+    "write_strip",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.files import stamp
@@ -18,7 +19,14 @@ from pipeline.preset import Look, Output, Steering
 from pipeline.shot import Shot
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
-PLAN_VERSION = 1
+PLAN_VERSION = 2
+# What each method reads of a shot besides the pictures and what controls are drawn from.
+PASSES_READ: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "blend": ("motion", *sorted(VISIBILITY_PASSES)),
+        "keys": ("motion", *sorted(VISIBILITY_PASSES), "normal", "joints"),
+    }
+)
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
@@ -41,7 +49,7 @@ def input_files(shot: Shot, plan: Plan) -> list[Path]:
 
 def input_passes(shot: Shot, plan: Plan) -> list[str]:
     """The names of the shot's passes that decide the styled pixels."""
-    motion = ("motion", *sorted(VISIBILITY_PASSES)) if plan.method == "blend" else ()
+    motion = PASSES_READ.get(plan.method, ())
     drawn = [name for c in plan.controls for name in (c.pass_name, *ALSO_DRAWN_FROM.get(c.kind, ()))]
     return [name for name in dict.fromkeys(("rgb", *drawn, *motion)) if name in shot.passes]
 
@@ -72,7 +80,7 @@ def _parts(plan: Plan, shot: Shot, together: int) -> Iterator[list[Any]]:
     sources = [shot.passes[name].files for name in input_passes(shot, plan)]
     stamps = {file: stamp(file, shot.root) for files in sources for file in files}
     looks = {id(look): _pixels_of(look, plan.method) for look in plan.looks}
-    for start, stop in plan.groups(together if plan.method == "frame" else 1):
+    for start, stop in plan.groups(together):
         for t in range(start, stop):
             files = [stamps[files[t if len(files) > 1 else 0]] for files in sources]
             yield [looks[id(plan.looks[t])], plan.seeds[t], stop - start, files]
@@ -82,9 +90,10 @@ def _shared(draft: Plan, shot: Shot, model_path: Path) -> dict[str, Any]:
     """What decides the pixels of every frame alike."""
     fields = plan_as_json(draft)
     # a frame is its own whatever its batch: bit for bit on a CPU, within a level of 255 elsewhere
+    others = () if draft.method == "keys" else ("carry_noise", "key_every", "key_frames", "own_ids", "grain")
     for name in (
         *("notes", "digest", "frames_digest", "batch", "allow_pickle", "output", "fps"),
-        *("shot", "num_frames", "frame_numbers", "seeds", "looks"),
+        *("shot", "num_frames", "frame_numbers", "seeds", "looks", *others),
     ):
         del fields[name]
     fields["loras"] = [lora.sha256 for lora in draft.loras]
@@ -163,7 +172,7 @@ def _pixels_of(look: Look, method: str) -> dict[str, Any]:
     """The part of a look that decides pixels; its seed is in the plan's seeds."""
     fields: dict[str, Any] = _plain(look)
     unread = {"seed"} | ({"negative"} if look.guidance == 1.0 else set())
-    if method != "blend":
+    if method == "frame":
         unread |= {"blend_weight", "blend_until"}
     return {name: value for name, value in fields.items() if name not in unread}
 

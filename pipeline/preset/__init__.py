@@ -3,6 +3,7 @@
 from pipeline.preset.beats import Look, Mix, resolve_looks, steady_looks, unused_variables, uses_view
 from pipeline.preset.chain import find_preset
 from pipeline.preset.new import write_new
+from pipeline.preset.ranges import turning_points
 from pipeline.preset.read import DEFAULT_PRESET, PICTURES_PRESET, load_preset
 from pipeline.preset.sampling import SCHEDULERS, SPEEDS, WEB_NAMES, HubFile, Speed
 from pipeline.preset.schema import Beat, Preset
@@ -41,6 +42,7 @@ __all__ = [
     "set_by_speed",
     "speed_notes",
     "steady_looks",
+    "turning_points",
     "unused_variables",
     "uses_view",
     "write_new",
