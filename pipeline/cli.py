@@ -10,60 +10,26 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pipeline.cli_batch import batch
 from pipeline.cli_lora import lora
+from pipeline.cli_options import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    FolderPath,
+    model_options,
+    on_machine,
+    shot_options,
+)
 from pipeline.cli_preset import preset
 from pipeline.cli_shot import shot
 from pipeline.errors import UserError
-
-FolderPath = click.Path(path_type=Path)
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
-
-
-def model_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What a render computes on, and what may be done to get a model's files together."""
-    options = (
-        click.option("--device", help="As torch names it; default: the accelerator where there is one."),
-        click.option(
-            "--precision",
-            type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
-            default="auto",
-            show_default=True,
-            help="auto: fp16 on an accelerator, fp32 on a CPU.",
-        ),
-        click.option("--compile", "compiled", is_flag=True, help="Compile the model first (minutes)."),
-        click.option("--offline", is_flag=True, help="Fetch nothing from the Hugging Face hub."),
-        click.option(
-            "--allow-partial", is_flag=True, help="Leave out what of a LoRA the model has no place for."
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def shot_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What to do about frames that a shot lacks, or that are damaged."""
-    options = (
-        click.option(
-            "--fill-gaps",
-            is_flag=True,
-            help="A missing frame is the one before it; frames at a variable rate are held until the next.",
-        ),
-        click.option(
-            "--skip-bad",
-            is_flag=True,
-            help="Look through every file first; the frame before stands in for a damaged or missing one.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -106,13 +72,6 @@ def dataset(arguments: Sequence[str]) -> None:
     group.main(args=list(arguments), prog_name="lookdev dataset", standalone_mode=False)
 
 
-def _on_machine(*, device: str | None, precision: str, compiled: bool, **others: Any) -> dict[str, Any]:
-    """`model_options` as `render_shot` takes them."""
-    from pipeline.render import Machine
-
-    return {"machine": Machine(device, precision, compiled), **others}  # type: ignore[arg-type]
-
-
 @lookdev.command()
 @click.argument("shot", type=FolderPath)
 @click.option(
@@ -146,7 +105,7 @@ def render(
     opened = open_shot(shot, fill_gaps=fill_gaps, skip_bad=skip_bad)
     chosen = load_preset(preset or preset_for(shot) or default_preset(opened), overrides=overrides)
     with frame_progress(Console(stderr=True)) as advance:
-        result = render_shot(opened, chosen, out, on_frame=advance, **_on_machine(**how))
+        result = render_shot(opened, chosen, out, on_frame=advance, **on_machine(**how))
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
     if result.skipped:
@@ -154,40 +113,6 @@ def render(
     else:
         pace = f", {result.seconds / result.num_rendered:.2f} s/frame" if result.num_rendered else ""
         click.echo(f"{result.video}: {result.num_frames} frames, {result.num_rendered} rendered now{pace}")
-
-
-@lookdev.command()
-@click.argument("folder", type=FolderPath)
-@click.option("--preset", help="Preset for shots without a preset.toml of their own.")
-@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key in every preset."
-)
-@shot_options
-@model_options
-def batch(folder: Path, preset: str | None, out: Path, overrides: Sequence[str], **how: Any) -> None:
-    """Restyle every shot in FOLDER.
-
-    Shots are its sub-folders and videos. What is done is skipped; a shot that fails stops no other.
-    """
-    from rich.console import Console
-
-    from pipeline.batch import check_presets, find_jobs, run_batch
-    from pipeline.screen import batch_table, frame_progress
-
-    jobs = find_jobs(folder, preset=preset, skip=out if out.is_dir() else None)
-    check_presets(jobs, preset=preset, overrides=overrides)
-    with frame_progress(Console(stderr=True)) as advance:
-        run = run_batch(jobs, out, overrides=overrides, on_frame=advance, **_on_machine(**how))
-        outcomes = list(run)
-    Console().print(batch_table(outcomes))
-    for result in (outcome.result for outcome in outcomes if outcome.result is not None):
-        for note in result.notes:
-            click.echo(f"note: {result.shot}: {note}", err=True)
-    failed = sum(outcome.result is None for outcome in outcomes)
-    if failed:
-        click.secho(f"error: {failed} of {len(outcomes)} shots failed", fg="red", err=True)
-        raise SystemExit(EXIT_BAD_INPUT if all(each.bad_input for each in outcomes) else EXIT_FAILED)
 
 
 @lookdev.command()
@@ -278,6 +203,7 @@ def doctor() -> None:
         raise SystemExit(EXIT_FAILED)
 
 
+lookdev.add_command(batch)
 lookdev.add_command(preset)
 lookdev.add_command(shot)
 lookdev.add_command(lora)

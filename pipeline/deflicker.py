@@ -15,8 +15,8 @@ from pathlib import Path
 from pipeline.errors import OutputError, ShotError
 from pipeline.files import stamp, write_text, writing
 from pipeline.footage import Origin, motion_origin
+from pipeline.hold import held
 from pipeline.image import is_whole_png, read_png, write_png
-from pipeline.journal import held
 from pipeline.output import (
     Record,
     check_space,

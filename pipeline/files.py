@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
@@ -17,12 +18,25 @@ from pathlib import Path
 from pipeline.errors import OutputError
 
 PARTIAL = ".partial"  # the mark of an unfinished neighbour; safe to delete when nothing is running
-UNFINISHED = re.compile(r"^\.(.+)\.partial(\.[^.]*)?$")
+UNFINISHED = re.compile(r"^\.(.+)\.partial(?:-\d+)?(\.[^.]*)?$")
 
 
-def partial_path(path: Path) -> Path:
-    """The hidden neighbour that stands in for `path` while it is written; it keeps the suffix."""
-    return path.with_name(f".{path.stem}{PARTIAL}{path.suffix}")
+def partial_path(path: Path, *, own: bool = False) -> Path:
+    """The hidden neighbour that stands in for `path` while it is written; it keeps the suffix.
+
+    `own`: with this process's number in its name, for files that another program writes. That program may
+    outlive a killed process by a moment, and must not then write into the file of the process that follows.
+    """
+    mark = f"{PARTIAL}-{os.getpid()}" if own else PARTIAL
+    return path.with_name(f".{path.stem}{mark}{path.suffix}")
+
+
+def clear_partials(folder: Path) -> None:
+    """Remove what killed processes left unfinished right in `folder`; nothing may be writing there."""
+    with writing(folder):
+        for entry in folder.iterdir():
+            if UNFINISHED.match(entry.name) and not entry.is_dir():
+                entry.unlink(missing_ok=True)
 
 
 def final_path(path: Path) -> Path:
@@ -51,12 +65,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, own: bool = False) -> Iterator[Path]:
     """Yield a neighbour of `path` to write; it becomes `path` on success and vanishes on any failure.
 
-    Missing parent folders are made. Raises OutputError when the system refuses (full disk, no permission).
+    Missing parent folders are made; `own` is `partial_path`'s. Raises OutputError when the system refuses
+    (full disk, no permission).
     """
-    partial = partial_path(path)
+    partial = partial_path(path, own=own)
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +96,22 @@ def write_text(path: Path, text: str) -> None:
 def file_digest(path: Path) -> str:
     """sha256 of a file as hex, read in blocks. Raises OSError."""
     with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_digest(path: Path, *, skip: int = 0) -> str:
+    """`file_digest` for large files that are asked for again: read once a process while the stamp stays.
+
+    `skip`: bytes at the start that are left out. Raises OSError.
+    """
+    status = path.stat()
+    return _digest_past(path, skip, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_past(path: Path, skip: int, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        file.seek(skip)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

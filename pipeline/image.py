@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 PNG_COMPRESSION = 3  # zlib level: 4x faster than 9 for 5 % more bytes on stage frames
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xae\x42\x60\x82"
+PNG_HEADER_END = 33  # the signature and IHDR, which comes first and has one size
 PNG_CHUNK_FRAME = 12  # bytes of a chunk around its data: length, type, checksum
 JPEG_SIGNATURE = b"\xff\xd8"
 JPEG_END = b"\xff\xd9"
@@ -93,6 +94,11 @@ def linear_to_srgb(values: Float32Array) -> Float32Array:
     x = np.asarray(values, np.float32)
     high = np.float32(1.055) * np.maximum(x, 0) ** np.float32(1 / 2.4) - np.float32(0.055)
     return np.where(x <= 0.0031308, x * np.float32(12.92), high).astype(np.float32)
+
+
+def linear_light(frames: UInt8Array) -> Float32Array:
+    """uint8 sRGB [..., H, W, 3] in [0, 255] to linear light float32 [..., H, W, 3] in [0, 1]."""
+    return srgb_to_linear(frames.astype(np.float32) / np.float32(255.0))
 
 
 def resize(images: NDArray[Any], *, height: int, width: int) -> NDArray[Any]:
@@ -259,12 +265,31 @@ def _codec_messages() -> Iterator[list[str]]:
                     os.write(2, line)
 
 
-def write_png(path: Path, image: NDArray[Any], *, compression: int = PNG_COMPRESSION) -> None:
+def write_png(
+    path: Path,
+    image: NDArray[Any],
+    *,
+    compression: int = PNG_COMPRESSION,
+    texts: Mapping[str, str] | None = None,
+) -> None:
     """Write uint8 RGB [H, W, 3], uint8 [H, W] or uint16 [H, W] as a PNG, whole or not at all.
 
-    Raises OutputError when the system refuses, ValueError for another shape or dtype.
+    `texts`: what the file says beside its pixels, by keyword ("parameters"). Raises OutputError when the
+    system refuses, ValueError for another shape or dtype.
     """
-    write_bytes(path, encode_png(image, compression=compression))
+    data = encode_png(image, compression=compression)
+    chunks = b"".join(_text_chunk(key, text) for key, text in (texts or {}).items())
+    write_bytes(path, data[:PNG_HEADER_END] + chunks + data[PNG_HEADER_END:])
+
+
+def _text_chunk(keyword: str, text: str) -> bytes:
+    """A PNG chunk that holds a text: tEXt where Latin-1 has its letters, else iTXt (PNG 1.2, 4.2.3)."""
+    try:
+        kind, data = b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
+    except UnicodeEncodeError:  # two zeros: not compressed; then no language, no translated keyword
+        kind, data = b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8")
+    checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+    return len(data).to_bytes(4, "big") + kind + data + checksum
 
 
 def encode_png(image: NDArray[Any], *, compression: int = PNG_COMPRESSION) -> bytes:

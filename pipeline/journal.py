@@ -3,39 +3,44 @@
 OUT/<shot>/plan.json            the plan that the frames belong to; written before the first frame
            keys/timeline.json, key.0001.png ...   method "keys": which frames are keys, and these as styled
            frames/styled.0001.png   each whole or not there
-           <shot>.mp4, record.json  written at the end; record.json last, so its presence means done
+           <shot>.mp4 (or .mov, or exr/), record.json
+                                    written at the end; record.json last, so its presence means done
 
-plan.json also keeps the seconds spent on these frames, over all runs (a run that was killed adds none), how
-many frames' worth of pixels were denoised, and notes on what came up while they were made.
+plan.json also keeps what each single frame depends on, so that of another plan's frames those stay that would
+be the same in this one; the seconds spent on these frames, over all runs (a run that was killed adds none);
+how many frames' worth of pixels were denoised; and what came up while they were made.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import OutputError
-from pipeline.files import write_text, writing
+from pipeline.files import clear_partials, write_text, writing
 from pipeline.image import UInt8Array, is_whole_png, read_png, write_png
-from pipeline.plan import Plan, plan_as_json
+from pipeline.plan import Plan, parameters, plan_as_json
 
 
 @dataclass(frozen=True)
 class Journal:
-    """The folder of one shot's render and the plan that it is for."""
+    """The folder of one shot's render and the plan that it is for.
+
+    `span`: the frames (start, stop) that this process makes, where several share a shot; None: all.
+    """
 
     folder: Path
     plan: Plan
+    span: tuple[int, int] | None = None
 
     @property
     def video(self) -> Path:
-        return self.folder / f"{self.plan.shot}.mp4"
+        """What is made of the frames: a video, or the folder of a sequence."""
+        return self.folder / self.plan.result
 
     @property
     def record(self) -> Path:
@@ -53,50 +58,95 @@ class Journal:
         """The file of the frame with this index (0-based); it carries the source's frame number."""
         return self.frames / f"styled.{self.plan.frame_numbers[index]:04d}.png"
 
+    def sequence(self) -> tuple[str, ...]:
+        """The file names of the frames as an EXR sequence."""
+        return tuple(f"{self.plan.shot}.{number:04d}.exr" for number in self.plan.frame_numbers)
+
     def is_done(self) -> bool:
         """Whether this very plan was rendered to the end and its results are still there."""
-        return _read_json(self.record).get("digest") == self.plan.digest and self.video.is_file()
+        if _read_json(self.record).get("digest") != self.plan.digest:
+            return False
+        if self.plan.output.format == "exr":
+            return all((self.video / name).is_file() for name in self.sequence())
+        if self.plan.output.format == "png":
+            return all(self.frame(index).is_file() for index in range(self.plan.num_frames))
+        return self.video.is_file()
 
     def begin(self) -> None:
-        """Make the folder ready: keep frames that belong to this plan, remove those of another."""
+        """Make the folder ready: keep the frames that this plan would make just so, remove the others."""
         with writing(self.folder):
             self.frames.mkdir(parents=True, exist_ok=True)
             self.record.unlink(missing_ok=True)
+            clear_partials(self.folder)
+            clear_partials(self.frames)
             if not self._belongs():
-                stale = [*self.frames.glob("styled.*.png"), *self.keys.glob("key.*.png")]
-                for file in (*stale, *self.keys.glob("timeline.*")):
-                    file.unlink()
-        self._write_plan()
+                self._remove_stale()
+        self._note()
+
+    def _remove_stale(self) -> None:
+        """Remove what an earlier plan made and this one would make otherwise."""
+        before, now = self._stored_digests(), self._frame_digests()
+        kept = {name for name, digest in now.items() if before.get(name) == digest}
+        for frame in self.frames.glob("styled.*.png"):
+            if frame.name not in kept:
+                frame.unlink()
+        for key in (*self.keys.glob("key.*.png"), *self.keys.glob("timeline.*")):
+            key.unlink()
+        for video in (self.folder / f"{self.plan.shot}{suffix}" for suffix in (".mp4", ".mov")):
+            video.unlink(missing_ok=True)
+        for picture in (self.folder / "exr").glob("*.exr"):
+            picture.unlink()
+
+    def kept(self) -> int:
+        """How many frames are there already that this plan would make just so."""
+        stored, now = self._stored_digests(), self._frame_digests()
+        return sum(
+            stored.get(name) == digest and is_whole_png(self.frames / name) for name, digest in now.items()
+        )
+
+    def _frame_digests(self) -> dict[str, str]:
+        names = (self.frame(index).name for index in range(self.plan.num_frames))
+        return dict(zip(names, self.plan.frame_digests, strict=True))
+
+    def _stored_digests(self) -> dict[str, str]:
+        stored = _read_json(self._plan_file).get("frame_digests")
+        return stored if isinstance(stored, dict) else {}
 
     def seconds(self) -> dict[str, float]:
         """Seconds by stage that all runs so far spent on this plan's frames."""
-        spent = _read_json(self._plan_file).get("seconds_spent") if self._belongs() else None
+        spent = self._stored("seconds_spent")
         return spent if isinstance(spent, dict) else {}
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
         """Add what a run spent to the total."""
         before = self.seconds()
         added = {name: before.get(name, 0.0) + value for name, value in seconds.items()}
-        self._write_plan(seconds_spent=before | added)
+        self._note(seconds_spent=before | added)
 
     def denoised(self) -> float:
         """How many frames' worth of pixels the model has made, over all runs."""
-        stored = _read_json(self._plan_file).get("denoised_frames") if self._belongs() else None
+        stored = self._stored("denoised_frames")
         return float(stored) if isinstance(stored, int | float) else 0.0
 
     def add_denoised(self, frames: float) -> None:
         """Add what a run has denoised to the total."""
-        self._write_plan(denoised_frames=self.denoised() + frames)
+        self._note(denoised_frames=self.denoised() + frames)
 
     def notes(self) -> tuple[str, ...]:
         """What came up while these frames were made, over all runs; the plan's own notes are not among it."""
-        stored = _read_json(self._plan_file).get("run_notes") if self._belongs() else None
-        return tuple(str(note) for note in stored) if isinstance(stored, list) else ()
+        return self._list("run_notes")
 
     def add_notes(self, notes: Sequence[str]) -> None:
         """Keep notes for the record, each once. The folder must have begun."""
-        if new := [note for note in notes if note not in self.notes()]:
-            self._write_plan(run_notes=[*self.notes(), *new])
+        self._add("run_notes", notes)
+
+    def machines(self) -> tuple[str, ...]:
+        """What these frames were computed on, over all runs."""
+        return self._list("machines")
+
+    def add_machine(self, machine: str) -> None:
+        """Keep for the record what frames are computed on. The folder must have begun."""
+        self._add("machines", [machine])
 
     def tidy(self) -> None:
         """Take the plan away again where no frame came of it: there is nothing to go on with."""
@@ -117,15 +167,41 @@ class Journal:
         """Whether the frames on disk are this plan's."""
         return _read_json(self._plan_file).get("frames_digest") == self.plan.frames_digest
 
-    def _write_plan(self, **changed: Any) -> None:
-        """The plan with what was counted so far, some of it changed."""
-        counted = {
+    def _stored(self, name: str) -> Any:
+        """A value that earlier runs of this plan left in plan.json, or None."""
+        return _read_json(self._plan_file).get(name) if self._belongs() else None
+
+    def _list(self, name: str) -> tuple[str, ...]:
+        stored = self._stored(name)
+        return tuple(str(each) for each in stored) if isinstance(stored, list) else ()
+
+    def _add(self, name: str, values: Sequence[str]) -> None:
+        before = self._list(name)
+        if new := [value for value in values if value not in before]:
+            self._note(**{name: [*before, *new]})
+
+    def _note(self, **values: Any) -> None:
+        """Write plan.json: the plan, what earlier runs of it left, and `values` over that.
+
+        Of several processes on one shot none does: they tell the one that began the journal.
+        """
+        if self.span is not None:
+            return
+        kept = {
             "seconds_spent": self.seconds(),
             "denoised_frames": self.denoised(),
-            "run_notes": list(self.notes()),
+            "run_notes": self.notes(),
+            "machines": self.machines(),
         }
-        data = plan_as_json(self.plan) | counted | changed
-        write_text(self._plan_file, json.dumps(data, indent=1) + "\n")
+        digests = {"frame_digests": self._frame_digests()}
+        write_text(
+            self._plan_file, json.dumps(plan_as_json(self.plan) | kept | digests | values, indent=1) + "\n"
+        )
+
+    def todo(self, groups: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those groups of frames (start, stop) that this process is to make and that are not there whole."""
+        first, last = self.span or (0, self.plan.num_frames)
+        return [group for group in groups if first <= group[0] < last and not self.has(*group)]
 
     def has(self, start: int, stop: int) -> bool:
         """Whether every frame of the window is there and whole."""
@@ -138,7 +214,8 @@ class Journal:
     def write(self, start: int, frames: UInt8Array) -> None:
         """Write frames [T, H, W, 3] from index `start` on. Raises OutputError."""
         for offset, frame in enumerate(frames):
-            write_png(self.frame(start + offset), frame)
+            texts = {"parameters": parameters(self.plan, start + offset)}
+            write_png(self.frame(start + offset), frame, texts=texts)
 
     def read(self, index: int) -> UInt8Array:
         """One styled frame, uint8 RGB [H, W, 3]."""
@@ -149,59 +226,6 @@ class Journal:
         """Every styled frame in order, each as [1, H, W, 3]."""
         for index in range(self.plan.num_frames):
             yield self.read(index)[None]
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a folder against a second render into it; the system lets go of it when the process ends.
-
-    Folders that this made and that are still empty at the end go again. Raises OutputError when another
-    process holds it. Without `fcntl` (Windows) nothing is held.
-    """
-    made = [place for place in (folder, *folder.parents) if not place.exists()]  # deepest first
-    try:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
-            yield
-    finally:
-        for place in made:
-            with contextlib.suppress(OSError):  # not empty: there are results in it
-                place.rmdir()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    while True:
-        with writing(path.parent):
-            lock = path.open("w", encoding="ascii")
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(
-                    f"{path.parent}: another render is writing here; wait for it or choose another --out"
-                ) from None
-            if not _is_still(path, lock.fileno()):
-                continue  # its holder removed it between our opening and locking: it holds nobody off
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the open file is the one that `path` names now."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -49,7 +49,9 @@ class Work:
     done: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.done = sum(self.journal.has(t, t + 1) for t in range(self.plan.num_frames))
+        total = self.plan.num_frames
+        mine = range(*(self.journal.span or (0, total)))
+        self.done = total - sum(not self.journal.has(t, t + 1) for t in mine)
 
     @property
     def plan(self) -> Plan:
@@ -193,7 +195,7 @@ def _said(plan: Plan, stretch: Stretch) -> str:
 def _todo(work: Work, start: int, stop: int) -> list[Group]:
     """The groups between two frames in which one is missing."""
     groups = work.plan.groups(work.stylist.most, start, stop)
-    return [group for group in groups if not work.journal.has(*group)]
+    return work.journal.todo(groups)
 
 
 def _styled(

@@ -12,29 +12,24 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.delivery import deliver
 from pipeline.estimate import make_estimates
-from pipeline.journal import Journal, held
-from pipeline.output import (
-    Record,
-    VideoSettings,
-    check_space,
-    encode_video,
-    input_digests,
-    render_bytes,
-    write_record,
-)
-from pipeline.plan import input_files, make_plan, model_files, plan_as_json
+from pipeline.hold import held
+from pipeline.journal import Journal
+from pipeline.output import check_space, render_bytes
+from pipeline.plan import Plan, make_plan, source_stamps
 from pipeline.preset import Preset
 from pipeline.shot import Shot
 
 if TYPE_CHECKING:
-    from pipeline.styling import Precision, Stylist
+    from pipeline.styling import Kept, Precision, Stylist
 
+INDEPENDENT = frozenset({"frame"})  # methods whose frames need no other, so that workers can share a shot
 OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
 
 
@@ -74,32 +69,82 @@ def render_shot(
     offline: bool = False,
     allow_partial: bool = False,
     on_frame: OnFrame | None = None,
+    kept: Kept | None = None,
 ) -> RenderResult:
     """Restyle one shot into `out/<shot>/`; go on where an earlier run of the same plan stopped.
 
     `offline` forbids fetching what is not on this machine. `allow_partial` leaves out what of a LoRA has no
-    place in the model, with a note; else it is refused before the first frame. Raises UserError, one line,
-    before any weights are loaded where the preset or the shot cannot work.
+    place in the model, with a note; else it is refused before the first frame. `kept`, given from shot to
+    shot, spares loading one model for each. Raises UserError, one line, before any weights are loaded where
+    the preset or the shot cannot work; ShotError also where a source file changed meanwhile.
     """
     plan = make_plan(shot, preset, precision=machine.precision, offline=offline, allow_partial=allow_partial)
     journal = Journal(out / plan.shot, plan)
     if journal.is_done():
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
-    needed = render_bytes(plan.num_frames, plan.height, plan.width, scale=plan.scale, crf=plan.crf)
-    check_space(out, needed)
+    sources = source_stamps(shot, plan)
+    check_space(out, render_bytes(plan.num_frames, plan.height, plan.width, output=plan.output))
     with held(journal.folder):
         shot = make_estimates(
             shot, plan.estimates, fallback=out, device=machine.device, on_frame=on_frame or _silent
         )
-        num_rendered, seconds = _make_frames(shot, journal, machine, offline, on_frame or _silent)
-        settings = VideoSettings(crf=plan.crf, scale=plan.scale)
-        encode_video(journal.read_all(), journal.video, fps=plan.fps, audio=shot.audio, settings=settings)
-        _write_record(shot, journal)
+        load = _loading(plan, machine, offline, kept)
+        num_rendered, seconds = _make_frames(shot, journal, load, on_frame or _silent)
+        deliver(shot, preset, journal, sources)
     return _result(journal, num_rendered=num_rendered, seconds=seconds, skipped=False)
 
 
+@dataclass(frozen=True)
+class Segment:
+    """Frames that one of several workers made: their number, seconds by stage, and what is to be recorded."""
+
+    num_rendered: int
+    seconds: Mapping[str, float]
+    notes: tuple[str, ...]
+    machine: str
+
+
+def render_segment(
+    shot: Shot,
+    plan: Plan,
+    out: Path,
+    span: tuple[int, int],
+    *,
+    machine: Machine = Machine(),
+    offline: bool = False,
+    on_frame: OnFrame | None = None,
+    kept: Kept | None = None,
+) -> Segment:
+    """Make the groups of frames that start in `span` and are not there, for a method whose frames are alone.
+
+    The caller has begun the journal, writes what this returns into it, and has `render_shot` do the rest.
+    """
+    assert plan.method in INDEPENDENT
+    journal = Journal(out / plan.shot, plan, span)
+    with held(journal.folder, shared=True):
+        started = time.perf_counter()
+        stylist = _loading(plan, machine, offline, kept)()
+        ready = time.perf_counter()
+        methods = importlib.import_module("pipeline.methods")
+        work = methods.Work(shot, stylist, journal, on_frame or _silent)
+        num_rendered: int = methods.METHODS[plan.method](work)
+        seconds = {"load": ready - started, "frames": time.perf_counter() - ready}
+    return Segment(num_rendered, seconds, tuple(stylist.notes), stylist.machine)
+
+
+def _loading(plan: Plan, machine: Machine, offline: bool, kept: Kept | None) -> Callable[[], Stylist]:
+    def load() -> Stylist:
+        styling = importlib.import_module("pipeline.styling")
+        stylist: Stylist = styling.load_stylist(
+            plan, **dataclasses.asdict(machine), offline=offline, kept=kept
+        )
+        return stylist
+
+    return load
+
+
 def _make_frames(
-    shot: Shot, journal: Journal, machine: Machine, offline: bool, on_frame: OnFrame
+    shot: Shot, journal: Journal, load: Callable[[], Stylist], on_frame: OnFrame
 ) -> tuple[int, float]:
     """Every frame that is not there yet; returns their number and seconds."""
     plan = journal.plan
@@ -108,9 +153,9 @@ def _make_frames(
         return 0, 0.0
     on_frame(plan.shot, 0, plan.num_frames)
     started = time.perf_counter()
-    styling, methods = (importlib.import_module(f"pipeline.{name}") for name in ("styling", "methods"))
-    stylist: Stylist = styling.load_stylist(plan, **dataclasses.asdict(machine), offline=offline)
+    stylist, methods = load(), importlib.import_module("pipeline.methods")
     journal.begin()  # only now: what is there stays if the model cannot be loaded
+    journal.add_machine(stylist.machine)
     ready = time.perf_counter()
     try:
         num_rendered = methods.METHODS[plan.method](methods.Work(shot, stylist, journal, on_frame))
@@ -120,26 +165,6 @@ def _make_frames(
         journal.add_notes(stylist.notes)
         journal.tidy()
     return num_rendered, seconds
-
-
-def _write_record(shot: Shot, journal: Journal) -> None:
-    plan = journal.plan
-    files = [*input_files(shot, plan), *(lora.path for lora in plan.loras)]
-    files += [embedding.path for embedding in plan.embeddings]
-    files += model_files(plan)
-    record = Record(
-        shot=plan.shot,
-        digest=plan.digest,
-        num_frames=plan.num_frames,
-        fps=plan.fps,
-        inputs=input_digests(files, base=shot.root),
-        settings=plan_as_json(plan),
-        outputs=(journal.video.name, journal.frames.name),
-        seconds={name: round(value, 3) for name, value in journal.seconds().items()},
-        notes=(*plan.notes, *journal.notes()),
-        denoised=round(journal.denoised() / plan.num_frames, 4),
-    )
-    write_record(journal.record, record)
 
 
 def _result(journal: Journal, *, num_rendered: int, seconds: float, skipped: bool) -> RenderResult:

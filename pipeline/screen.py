@@ -1,4 +1,4 @@
-"""What the command line shows: a progress bar, the batch summary, the health table, the demo's score."""
+"""What the command line shows: a progress bar, the health table, the scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipeline.batch import JobOutcome
 from pipeline.doctor import Finding
 from pipeline.score import Score
 from pipeline.steady.metrics import LONG_RANGE
@@ -68,23 +67,6 @@ def frame_progress(console: Console) -> Iterator[Advance]:
     finally:
         if tasks:
             progress.stop()
-
-
-def batch_table(outcomes: Sequence[JobOutcome]) -> Table:
-    """One row a shot: what became of it, frames, pace, and where the video is or why there is none."""
-    table = Table("shot", "result", "frames", "s/frame")
-    table.add_column("video or reason", overflow="fold")  # a path or a reason that is cut short helps nobody
-    for outcome in outcomes:
-        result = outcome.result
-        if result is None:
-            table.add_row(outcome.job.name, "[red]failed[/red]", "", "", _plain(outcome.failure))
-        elif result.skipped:
-            table.add_row(result.shot, "was done", str(result.num_frames), "", _plain(str(result.video)))
-        else:
-            pace = f"{result.seconds / result.num_rendered:.2f}" if result.num_rendered else ""
-            row = (result.shot, "[green]rendered[/green]", str(result.num_frames), pace)
-            table.add_row(*row, _plain(str(result.video)))
-    return table
 
 
 def doctor_table(findings: Sequence[Finding]) -> Table:

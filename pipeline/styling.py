@@ -6,7 +6,10 @@ What is read next, what is computed and what is written overlap in `render.py`; 
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
+import platform
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,7 +22,7 @@ from pipeline.conform import DEFAULT_THRESHOLDS, controls_at, frames_at
 from pipeline.diffuse.condition import condition
 from pipeline.errors import ModelError
 from pipeline.image import Float32Array, NotFiniteError, UInt8Array
-from pipeline.plan import Plan
+from pipeline.plan import Plan, model_key
 from pipeline.preset import Look
 from pipeline.shot import Shot
 
@@ -30,6 +33,7 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+Kept = dict[str, models.Model]  # at most one: the model that was used last
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,14 @@ class Stylist:
     loras: models.LoraStack
     most: int
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def machine(self) -> str:
+        """What it computes on, for the record."""
+        device = self.model.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+        precision = str(self.model.dtype).removeprefix("torch.")
+        return f"{device.type} {name or platform.machine()}, {precision}, {socket.gethostname()}"
 
     def style(
         self,
@@ -189,29 +201,27 @@ def load_stylist(
     precision: Precision = "auto",
     compiled: bool = False,
     offline: bool = False,
+    kept: Kept | None = None,
 ) -> Stylist:
     """The model of a plan with its embeddings and LoRAs; every text of the shot is tried on it.
 
     `device` is torch's name of one; absent: the accelerator where there is one. `precision` "auto" is fp16 on
-    an accelerator, fp32 on a CPU. Raises ModelError.
+    an accelerator, fp32 on a CPU. `kept` holds the model that the plan before used; where it serves this
+    one too it is not loaded again, else it makes room. Raises ModelError.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     on_cpu = _checked(device).type == "cpu"
     name = ("fp32" if on_cpu else "fp16") if precision == "auto" else precision
-    model = models.load_model(
-        plan.model,
-        controls={control.kind: control.path for control in plan.controls},
-        vae=plan.vae,
-        device=device,
-        dtype=_DTYPES[name],
-        offline=offline,
-        allow_pickle=plan.allow_pickle,
-    )
-    models.load_embeddings(
-        model, [models.EmbeddingUse(e.path, e.name, e.allow_pickle) for e in plan.embeddings]
-    )
+    kept = {} if kept is None else kept
+    key = f"{model_key(plan)} {device} {name} {compiled}"
+    if key not in kept:
+        kept.clear()  # before the next one is loaded: two may not fit
+        gc.collect()
+        kept[key] = _load(plan, device=device, dtype=_DTYPES[name], compiled=compiled, offline=offline)
+    model = kept[key]
+    if getattr(model.vae, "use_tiling", False):  # the shot before had larger frames
+        model.vae.disable_tiling()
     stack = models.LoraStack(model, [lora.path for lora in plan.loras], allow_partial=plan.allow_partial)
-    models.make_ready(model, compiled=compiled)
     stack.wear(plan.looks[0].loras)
     texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
     with torch.inference_mode():
@@ -220,6 +230,24 @@ def load_stylist(
     # a frame's bytes on a CPU depend on how many share its pass, so that number is the family's own there
     most = model.family.frames_at_once if on_cpu else plan.batch
     return Stylist(plan=plan, model=model, loras=stack, most=most, notes=list(stack.left_out))
+
+
+def _load(plan: Plan, *, device: str, dtype: torch.dtype, compiled: bool, offline: bool) -> models.Model:
+    """The model with its ControlNets and embeddings, without LoRAs."""
+    model = models.load_model(
+        plan.model,
+        controls={control.kind: control.path for control in plan.controls},
+        vae=plan.vae,
+        device=device,
+        dtype=dtype,
+        offline=offline,
+        allow_pickle=plan.allow_pickle,
+    )
+    models.load_embeddings(
+        model, [models.EmbeddingUse(e.path, e.name, e.allow_pickle) for e in plan.embeddings]
+    )
+    models.make_ready(model, compiled=compiled)
+    return model
 
 
 def _checked(name: str) -> torch.device:

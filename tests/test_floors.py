@@ -20,14 +20,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("estimate",),
     ("plan", "diffuse", "conform"),
     ("footage",),
-    ("output", "journal", "steps", "styling", "timeline"),
-    ("patches",),
+    ("output", "journal", "hold", "steps", "styling", "timeline"),
+    ("patches", "delivery"),
     ("keys",),
     ("methods", "score", "deflicker"),
     ("render",),
     ("batch", "doctor"),
-    ("screen",),
-    ("cli_shot", "cli_preset", "cli_lora"),
+    ("screen", "screen_batch", "cli_options"),
+    ("cli_shot", "cli_preset", "cli_lora", "cli_batch"),
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

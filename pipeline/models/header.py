@@ -49,11 +49,15 @@ class TensorEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says that it holds: `tensors` in the file's order, `metadata` strings."""
+    """What a safetensors file says that it holds: `tensors` in the file's order, `metadata` strings.
+
+    `length`: where the weights start, in bytes.
+    """
 
     path: Path
     tensors: Mapping[str, TensorEntry]
     metadata: Mapping[str, str]
+    length: int = 0
 
 
 def read_header(path: Path) -> Header:
@@ -86,6 +90,7 @@ def read_header(path: Path) -> Header:
         path=path,
         tensors=MappingProxyType(_entries(path, data, size - _PREFIX - length)),
         metadata=MappingProxyType({str(key): str(value) for key, value in metadata.items()}),
+        length=_PREFIX + length,
     )
 
 

@@ -1,4 +1,4 @@
-"""Frames to H.264 in MP4: the source's exact rate, its sound, and colours that come back as they went in.
+"""Frames to a video: the source's exact rate, its sound, and colours that come back as they went in.
 
 The pixels are converted with the BT.709 matrix and the file says so; an untagged file, or one converted with
 ffmpeg's default BT.601 matrix, plays with shifted reds and greens on most players.
@@ -7,6 +7,7 @@ ffmpeg's default BT.601 matrix, plays with shifted reds and greens on most playe
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import re
 import subprocess
@@ -20,27 +21,32 @@ from typing import IO
 import numpy as np
 
 from pipeline.errors import OutputError
-from pipeline.files import final_path, partial_path, whole_file
+from pipeline.files import PARTIAL, final_path, partial_path, whole_file, writing
 from pipeline.image import UInt8Array
+from pipeline.output.codecs import CODECS, Codec
 from pipeline.shot.video import EXACT_SCALE, ffmpeg_path, sound_codec
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CRF = 16  # visually lossless for film grain (x264's own scale: 0 lossless, 23 default)
 LARGEST_CRF = 51
-COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "alac", "opus")  # what MP4 carries and players play
-SOUND_BITRATE = "192k"
 # On the frames, because ffmpeg lets what the filters say about a frame override the encoder's own options.
 TAGS = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
 
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """How a video is encoded. `scale` repeats each pixel scale x scale times, for tiny frames only."""
+    """How a video is encoded. `scale` repeats each pixel scale x scale times, for tiny frames only.
+
+    codec: a row of CODECS; crf, preset: x264's and x265's; profile: ProRes' own; comment: the file's own.
+    """
 
     crf: int = DEFAULT_CRF
     preset: str = "medium"
     scale: int = 1
+    codec: str = "h264"
+    profile: str = "hq"
+    comment: str = ""
 
 
 DEFAULT_SETTINGS = VideoSettings()
@@ -54,27 +60,39 @@ def encode_video(
     audio: Path | None = None,
     settings: VideoSettings = DEFAULT_SETTINGS,
 ) -> int:
-    """Encode uint8 RGB [T, H, W, 3] windows to `path` (MP4, H.264, yuv420p, BT.709); return how many.
+    """Encode uint8 RGB [T, H, W, 3] windows to `path` as `settings.codec` (BT.709); return how many.
 
     Windows are consumed one by one, so memory is one window. An odd width or height gains a column or row
-    that repeats the edge: 4:2:0 needs even sizes. `audio` is any file with a sound track, copied where MP4
-    carries it, else made AAC, and cut to the picture's length when longer. The file appears whole or not at
-    all. Raises OutputError (full disk, no permission, unusable sound), ValueError for windows that differ.
+    that repeats the edge: 4:2:0 needs even sizes. `audio` is any file with a sound track, copied where the
+    container carries it, else made AAC (MP4) or 24-bit PCM (MOV), and cut to the picture's length when
+    longer. The file appears whole or not at all; nothing else may be encoding it. Raises OutputError (full
+    disk, no permission, unusable sound), ValueError for windows that differ.
     """
     if not 0 <= settings.crf <= LARGEST_CRF or settings.scale < 1:
         raise ValueError(f"{settings}; expected crf 0-{LARGEST_CRF}, scale at least 1")
     frames = _checked(windows, settings.scale)
+    _clear_partials(path)
     if audio is None:
-        with whole_file(path) as partial:
+        with whole_file(path, own=True) as partial:
             return _encode_picture(frames, partial, fps, settings)
-    with whole_file(path) as partial:
-        silent = partial_path(path.with_name(f"{path.stem}.silent.mp4"))
+    with whole_file(path, own=True) as partial:
+        silent = partial_path(path.with_name(f"{path.stem}.silent{path.suffix}"), own=True)
         try:
             num_frames = _encode_picture(frames, silent, fps, settings)
-            _add_sound(silent, audio, partial, seconds=num_frames / fps, name=path)
+            sound = _sound_options(audio, CODECS[settings.codec], name=path)
+            _add_sound(silent, audio, partial, sound, seconds=num_frames / fps, name=path)
         finally:
             silent.unlink(missing_ok=True)
         return num_frames
+
+
+def _clear_partials(path: Path) -> None:
+    """Remove what a killed process left of this video; each has a name of its own, so they would add up."""
+    if path.parent.is_dir():
+        with writing(path):
+            for stem in (path.stem, f"{path.stem}.silent"):
+                for stale in path.parent.glob(f".{glob.escape(stem)}{PARTIAL}-*{path.suffix}"):
+                    stale.unlink(missing_ok=True)
 
 
 def _checked(windows: Iterable[UInt8Array], scale: int) -> Iterator[UInt8Array]:
@@ -105,10 +123,14 @@ def _encode_picture(frames: Iterator[UInt8Array], path: Path, fps: Fraction, set
     command = [ffmpeg_path(), "-v", "error", "-nostdin", "-y"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
     command += ["-framerate", f"{fps.numerator}/{fps.denominator}", "-i", "-"]
-    convert = f"scale=out_color_matrix=bt709:out_range=tv:{EXACT_SCALE},format=yuv420p"
+    codec = CODECS[settings.codec]
+    pixels = codec.pixel_format(settings.profile)
+    convert = f"scale=out_color_matrix=bt709:out_range=tv:{EXACT_SCALE},format={pixels}"
     command += ["-vf", f"{convert},{TAGS}"]
-    command += ["-c:v", "libx264", "-preset", settings.preset, "-crf", str(settings.crf)]
-    command += ["-fps_mode", "passthrough", "-movflags", "+faststart", "-f", "mp4", str(path)]
+    command += codec.options(crf=settings.crf, preset=settings.preset, profile=settings.profile)
+    if settings.comment:
+        command += ["-metadata", f"comment={settings.comment}"]
+    command += ["-fps_mode", "passthrough", "-f", codec.muxer, str(path)]
     with _feeding(command, path) as stdin:
         stdin.write(np.ascontiguousarray(first).data)
         del first  # else it would hold its window to the end
@@ -152,11 +174,17 @@ def ffmpeg_error(path: Path, messages: str) -> OutputError:
     return OutputError(f"{path}: ffmpeg could not write the video ({reason}); check the output folder")
 
 
-def _add_sound(silent: Path, audio: Path, path: Path, *, seconds: Fraction, name: Path) -> None:
-    codec = sound_codec(audio)
-    if codec is None:
+def _sound_options(audio: Path, codec: Codec, *, name: Path) -> list[str]:
+    found = sound_codec(audio)
+    if found is None:
         raise OutputError(f"{audio}: holds no sound; expected a sound track for {name.name}; leave audio out")
-    how = ["-c:a", "copy"] if codec in COPIED_SOUND else ["-c:a", "aac", "-b:a", SOUND_BITRATE]
+    how = ("-c:a", "copy") if found in codec.copied_sound else codec.other_sound
+    return [*how, "-movflags", "+faststart", "-f", codec.muxer]
+
+
+def _add_sound(
+    silent: Path, audio: Path, path: Path, options: list[str], *, seconds: Fraction, name: Path
+) -> None:
     command = [ffmpeg_path(), "-v", "error", "-nostdin", "-y", "-i", str(silent)]
     # The limit stands on the sound's own input: -shortest with a copied stream can drop the last pictures.
     command += [
@@ -171,7 +199,7 @@ def _add_sound(silent: Path, audio: Path, path: Path, *, seconds: Fraction, name
         "-c:v",
         "copy",
     ]
-    command += [*how, "-movflags", "+faststart", "-f", "mp4", str(path)]
+    command += [*options, str(path)]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode != 0:
         raise ffmpeg_error(name, result.stderr)

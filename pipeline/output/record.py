@@ -3,17 +3,20 @@
 {"shot": "corridor_walk", "digest": "<sha256 of the plan>", "created": "2026-01-31T12:00:00+00:00",
  "versions": {"lookdev": "0.1.0", "torch": ..., ...}, "inputs": {"<path>": "<sha256>"},
  "settings": {...}, "outputs": [...], "num_frames": 48, "fps": "24/1",
- "seconds": {"load": 4.1, "frames": 61.2}, "denoised": 0.19, "notes": [...]}
+ "seconds": {"load": 4.1, "frames": 61.2, "output": 1.3}, "denoised": 0.19, "notes": [...],
+ "machines": ["cuda NVIDIA H200, float16, farm-07"]}
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable, Mapping
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +24,7 @@ from typing import Any
 
 from pipeline.errors import OutputError
 from pipeline.files import file_digest, write_text
+from pipeline.shot.video import ffmpeg_path
 
 RECORDED_PACKAGES = (
     "lookdev", "torch", "diffusers", "transformers", "peft", "controlnet-aux", "numpy", "opencv-python",
@@ -46,12 +50,13 @@ class Record:
     seconds: Mapping[str, float] = field(default_factory=dict)
     denoised: float | None = None  # frames' worth of pixels that the model made, over the frames
     notes: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()  # what the frames were computed on
     created: str = ""  # UTC, ISO 8601; filled in when written
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide pixels; nothing is imported to ask."""
-    versions = {"python": platform.python_version()}
+    """Versions of Python, of the packages that decide pixels, of ffmpeg; nothing is imported to ask."""
+    versions = {"python": platform.python_version(), "ffmpeg": _ffmpeg_version()}
     for name in RECORDED_PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -60,10 +65,21 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def input_digests(paths: Iterable[Path], *, base: Path | None = None) -> dict[str, str]:
+@functools.cache
+def _ffmpeg_version() -> str:
+    """As the binary says it: IMAGEIO_FFMPEG_EXE may name another than the package's own."""
+    said = subprocess.run([ffmpeg_path(), "-version"], capture_output=True, text=True, check=False).stdout
+    words = said.split(maxsplit=3)  # ffmpeg version 7.1-static ...
+    return words[2] if len(words) > 2 else "unknown"
+
+
+def input_digests(
+    paths: Iterable[Path], *, base: Path | None = None, digest: Callable[[Path], str] = file_digest
+) -> dict[str, str]:
     """sha256 per file, keyed by the path, relative to `base` where it lies inside; OutputError if unreadable.
 
-    A `base` that is a file itself (a video) stands for its folder.
+    A `base` that is a file itself (a video) stands for its folder. `digest` is `file_digest`, or
+    `known_digest` for large files that were asked for before.
     """
     if base is not None and base.is_file():
         base = base.parent
@@ -72,7 +88,7 @@ def input_digests(paths: Iterable[Path], *, base: Path | None = None) -> dict[st
         inside = base is not None and path.resolve().is_relative_to(base.resolve())
         key = path.resolve().relative_to(base.resolve()) if base is not None and inside else path
         try:
-            digests[key.as_posix()] = file_digest(path)
+            digests[key.as_posix()] = digest(path)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be read for the record ({error.strerror}); keep inputs in place"
@@ -100,7 +116,7 @@ def read_record(path: Path) -> Record:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         fields["fps"] = Fraction(fields["fps"])
-        for name in ("outputs", "notes"):
+        for name in ("outputs", "notes", "machines"):
             fields[name] = tuple(fields.get(name, ()))
         return Record(**fields)
     except OSError as error:

@@ -2,21 +2,29 @@
 
 The plan reads metadata only, so it is the place where a render that cannot work is refused before
 anything heavy is loaded. Two digests key what is on disk: `frames_digest` covers all that decides the
-styled pixels, `digest` also what decides the video made from them.
+styled pixels, `digest` also what decides the video made from them; `frame_digests` split the first by frame.
 """
 
-from pipeline.plan.digest import input_files, model_files, plan_as_json
+from pipeline.plan.digest import input_files, model_files, model_key, plan_as_json
 from pipeline.plan.make import check_preset, make_plan
-from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora
+from pipeline.plan.parameters import parameters
+from pipeline.plan.sources import Stamps, check_sources, source_stamps
+from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora, runs
 
 __all__ = [
     "Plan",
     "PlannedControl",
     "PlannedEmbedding",
     "PlannedLora",
+    "Stamps",
     "check_preset",
+    "check_sources",
     "input_files",
     "make_plan",
     "model_files",
+    "model_key",
+    "parameters",
     "plan_as_json",
+    "runs",
+    "source_stamps",
 ]

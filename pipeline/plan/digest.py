@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -15,8 +13,9 @@ from pipeline.files import stamp
 from pipeline.models.families import FAMILIES
 from pipeline.models.find import PICKLES
 from pipeline.plan.controls import controlnet_files
+from pipeline.plan.frame_digests import frame_digests, sha256_of
 from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl, runs
-from pipeline.preset import Look, Steering
+from pipeline.preset import Look, Output, Steering
 from pipeline.shot import Shot, read_as
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
@@ -35,7 +34,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     data = {
         field.name: _plain(getattr(plan, field.name))
         for field in dataclasses.fields(plan)
-        if field.name not in ("looks", "seeds", "frame_numbers")
+        if field.name not in ("looks", "seeds", "frame_numbers", "frame_digests")
     }
     data["looks"] = [[start, _plain(plan.looks[start])] for start, _ in runs(plan.looks)]
     data["seeds"] = [plan.seeds[0], plan.seeds[-1]]
@@ -56,16 +55,42 @@ def input_passes(shot: Shot, plan: Plan) -> list[str]:
     return [name for name in dict.fromkeys(("rgb", *drawn, *motion)) if name in shot.passes]
 
 
-def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
-    """The plan with its two digests filled in."""
+def with_digests(draft: Plan, shot: Shot, model_path: Path, *, together: int) -> Plan:
+    """The plan with its digests filled in; `together`: how many frames the family computes at once."""
+    shared = sha256_of(_shared(draft, shot, model_path))
+    parts = list(_parts(draft, shot, together))
+    frames_digest = sha256_of([shared, draft.shot, draft.frame_numbers, parts])
+    video = [_plain(draft.output), str(draft.fps)]
+    sound = [] if shot.audio is None else [stamp(shot.audio, shot.root)]
+    return dataclasses.replace(
+        draft,
+        frame_digests=frame_digests(draft.method, shared, parts),
+        frames_digest=frames_digest,
+        digest=sha256_of([frames_digest, video, sound]),
+    )
+
+
+def _parts(plan: Plan, shot: Shot, together: int) -> Iterator[list[Any]]:
+    """What decides each frame beside what all share: look, seed, company in the forward pass, its files."""
+    sources = [shot.passes[name].files for name in input_passes(shot, plan)]
+    stamps = {file: stamp(file, shot.root) for files in sources for file in files}
+    looks = {id(look): _pixels_of(look, plan.method) for look in plan.looks}
+    for start, stop in plan.groups(together):
+        for t in range(start, stop):
+            files = [stamps[files[t if len(files) > 1 else 0]] for files in sources]
+            yield [looks[id(plan.looks[t])], plan.seeds[t], stop - start, files]
+
+
+def _shared(draft: Plan, shot: Shot, model_path: Path) -> dict[str, Any]:
+    """What decides the pixels of every frame alike."""
     fields = plan_as_json(draft)
-    video = [fields.pop(name) for name in ("crf", "scale", "fps")]
     # a frame is its own whatever its batch: bit for bit on a CPU, within a level of 255 elsewhere
     others = () if draft.method == "keys" else ("carry_noise", "key_every", "key_frames", "own_ids", "grain")
-    for name in ("notes", "digest", "frames_digest", "batch", "allow_pickle", *others):
+    for name in (
+        *("notes", "digest", "frames_digest", "batch", "allow_pickle", "output", "fps"),
+        *("shot", "num_frames", "frame_numbers", "seeds", "looks", *others),
+    ):
         del fields[name]
-    fields["seeds"] = list(draft.seeds)
-    fields["looks"] = [_pixels_of(look, draft.method) for look in draft.looks]
     fields["loras"] = [lora.sha256 for lora in draft.loras]
     fields["embeddings"] = [[embedding.sha256, embedding.name] for embedding in draft.embeddings]
     fields["vae"] = draft.vae is not None
@@ -73,15 +98,11 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     fields["estimates"] = [[each.method, each.weights_stamp] for each in draft.estimates]
     identity = {
         "version": PLAN_VERSION,
-        "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],
         "read": read_as(shot, input_passes(shot, draft)),
         "model": _stamps(model_path),
         "vae": [] if draft.vae is None else _stamps(draft.vae),
     }
-    frames_digest = _sha256({**fields, **identity})
-    sound = [] if shot.audio is None else [stamp(shot.audio, shot.root)]
-    digest = _sha256([frames_digest, video, sound])
-    return dataclasses.replace(draft, frames_digest=frames_digest, digest=digest)
+    return {**fields, **identity}
 
 
 _PICKLED = tuple(suffix.removeprefix(".") for suffix in PICKLES)
@@ -92,13 +113,30 @@ def model_files(plan: Plan) -> list[Path]:
 
     The built-in model's are left out: lookdev's version says them.
     """
-    files = [] if plan.model in FAMILIES else _weights_at(Path(plan.model))
-    files += [] if plan.vae is None else _weights_at(plan.vae)
+    files = [] if plan.model in FAMILIES else weights_at(Path(plan.model))
+    files += [] if plan.vae is None else weights_at(plan.vae)
     nets = (controlnet_files(control) for control in plan.controls)
     return [*files, *(net.weights for net in nets if net is not None)]
 
 
-def _weights_at(place: Path) -> list[Path]:
+def model_key(plan: Plan) -> str:
+    """The same for plans that one loaded model serves: its files, controls, embeddings; LoRAs come and go."""
+    place = model_place(plan)
+    places = [place] if plan.vae is None else [place, plan.vae]
+    controls = [[control.path, _identity_of(control)] for control in plan.controls]
+    embeddings = [[embedding.sha256, embedding.name] for embedding in plan.embeddings]
+    stamps = [[str(place), _stamps(place)] for place in places]
+    return sha256_of([stamps, controls, embeddings, plan.allow_pickle])
+
+
+def model_place(plan: Plan) -> Path:
+    """The file or folder of a plan's model."""
+    own = FAMILIES[plan.model].folder if plan.model in FAMILIES else None
+    return own or Path(plan.model)
+
+
+def weights_at(place: Path) -> list[Path]:
+    """A file alone, or the weights in a folder, in order."""
     if place.is_file():
         return [place]
     return sorted(file for end in ("safetensors", *_PICKLED) for file in place.rglob(f"*.{end}"))
@@ -135,12 +173,8 @@ def _pixels_of(look: Look, method: str) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in unread}
 
 
-def _sha256(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8")).hexdigest()
-
-
 def _plain(value: Any) -> Any:
-    if isinstance(value, Steering):
+    if isinstance(value, Steering | Output):
         return value.model_dump()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

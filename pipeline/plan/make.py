@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import ModelError, PresetError, ShotError
-from pipeline.files import file_digest
+from pipeline.files import known_digest
 from pipeline.models.detect import KIND_TITLES, kind_of
 from pipeline.models.families import FAMILIES, Family
 from pipeline.models.find import find_model, header_of
@@ -95,13 +95,10 @@ def make_plan(
         key_frames=turning_points(preset, shot.frame_numbers, shot.fps),
         own_ids=_own_ids(shot, preset),
         grain=None if preset.temporal.grain == "auto" else preset.temporal.grain,
-        crf=preset.output.crf,
-        scale=preset.output.scale,
+        output=preset.output,
         notes=notes,
-        frames_digest="",
-        digest="",
     )
-    return with_digests(draft, shot, model_folder)
+    return with_digests(draft, shot, model_folder, together=family.frames_at_once)
 
 
 def check_preset(preset: Preset, *, offline: bool = False) -> tuple[str, ...]:
@@ -174,7 +171,9 @@ def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
 def _planned_lora(path: Path, family: Family, where: str) -> PlannedLora:
     header = _lora_header(path, where)
     check_lora_family(header, family, where=f"{where}: {path}")
-    return PlannedLora(path, file_digest(path), header.metadata.get("modelspec.trigger_phrase", ""))
+    web_hash = header.metadata.get("sshs_model_hash") or known_digest(path, skip=header.length)
+    trigger = header.metadata.get("modelspec.trigger_phrase", "")
+    return PlannedLora(path, known_digest(path), trigger, web_hash)
 
 
 def _speed_loras(

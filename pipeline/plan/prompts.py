@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.errors import ModelError, PresetError
-from pipeline.files import file_digest
+from pipeline.files import known_digest
 from pipeline.models.chunks import word_pattern
 from pipeline.models.embedding_layout import check_embedding_family
 from pipeline.models.families import Family
@@ -36,7 +36,7 @@ def plan_embeddings(preset: Preset, family: Family) -> tuple[PlannedEmbedding, .
         )
         planned.append(
             PlannedEmbedding(
-                embedding.path, file_digest(embedding.path), embedding.word, embedding.allow_pickle
+                embedding.path, known_digest(embedding.path), embedding.word, embedding.allow_pickle
             )
         )
     return tuple(planned)

@@ -9,12 +9,17 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pipeline.estimate import Estimate
-from pipeline.preset import Look
+from pipeline.preset import Look, Output
 
 # Any of these tells which surface points were hidden in the frame before; `visible` is exact.
 VISIBILITY_PASSES = frozenset({"visible", "ids", "depth"})
 # What a control is drawn from as well, where the shot has it.
 ALSO_DRAWN_FROM: Mapping[str, tuple[str, ...]] = MappingProxyType({"softedge": ("depth", "normal", "ids")})
+
+
+_RESULTS: Mapping[str, str] = MappingProxyType(
+    {"h264": "{shot}.mp4", "h265": "{shot}.mp4", "prores": "{shot}.mov", "png": "frames", "exr": "exr"}
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,15 @@ class PlannedControl:
 
 @dataclass(frozen=True)
 class PlannedLora:
-    """One LoRA file with its content's sha256 and its trigger word, if it says one."""
+    """One LoRA file with its content's sha256 and its trigger word, if it says one.
+
+    `web_hash`: the sha256 of its weights alone, by which web UIs know it.
+    """
 
     path: Path
     sha256: str
     trigger: str
+    web_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class Plan:
     `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a mistake, in
     words for the user and the record. Method "keys"'s: `carry_noise`, `key_every`, `key_frames` (indices that
     are keys in any case), `own_ids` (styled in every frame), `grain` (in levels; None: as the keys have).
+    `output`: what is made of the frames. `frame_digests`: of what each frame's pixels depend on.
     """
 
     shot: str
@@ -87,11 +97,16 @@ class Plan:
     key_frames: tuple[int, ...]
     own_ids: tuple[int, ...]
     grain: float | None
-    crf: int
-    scale: int
+    output: Output
     notes: tuple[str, ...]
-    frames_digest: str
-    digest: str
+    frame_digests: tuple[str, ...] = ()
+    frames_digest: str = ""
+    digest: str = ""
+
+    @property
+    def result(self) -> str:
+        """The name, in the shot's output folder, of what is made of the frames: a video, or a folder."""
+        return _RESULTS[self.output.format].format(shot=self.shot)
 
     def groups(self, most: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
         """(first, last + 1) of at most `most` frames that share a look, in order, from `start` to `stop`."""

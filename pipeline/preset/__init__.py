@@ -5,7 +5,7 @@ from pipeline.preset.chain import find_preset
 from pipeline.preset.new import write_new
 from pipeline.preset.ranges import turning_points
 from pipeline.preset.read import DEFAULT_PRESET, PICTURES_PRESET, load_preset
-from pipeline.preset.sampling import SCHEDULERS, SPEEDS, HubFile, Speed
+from pipeline.preset.sampling import SCHEDULERS, SPEEDS, WEB_NAMES, HubFile, Speed
 from pipeline.preset.schema import Beat, Preset
 from pipeline.preset.show import as_toml, json_schema
 from pipeline.preset.speed import set_by_speed, speed_notes
@@ -18,6 +18,7 @@ __all__ = [
     "PICTURES_PRESET",
     "SCHEDULERS",
     "SPEEDS",
+    "WEB_NAMES",
     "Beat",
     "Control",
     "Embedding",

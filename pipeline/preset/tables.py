@@ -211,13 +211,21 @@ class Temporal(Strict):
 
 
 class Output(Strict):
-    """The video that is made of the frames."""
+    """What is made of the frames: a video, or a sequence of pictures."""
 
+    format: Literal["h264", "h265", "prores", "png", "exr"] = Field(
+        default="h264",
+        description='"h264" and "h265" in MP4, "prores" in MOV with 10 bits; "png": the frames as they are; '
+        '"exr": half floats, linear light.',
+    )
     crf: Annotated[int, Field(ge=0, le=51)] = Field(
-        default=16, description="x264's quality: 0 lossless, 51 worst."
+        default=16, description="x264's and x265's quality: 0 lossless (H.264), 51 worst."
+    )
+    profile: Literal["proxy", "lt", "standard", "hq", "4444"] = Field(
+        default="hq", description="ProRes' own, from the smallest files to the largest; 4:2:2, or 4:4:4."
     )
     scale: Annotated[int, Field(ge=1, le=16)] = Field(
-        default=1, description="The video's pixels are enlarged so many times; the frames are not."
+        default=1, description="A video's pixels are enlarged so many times; frames and sequences are not."
     )
 
 

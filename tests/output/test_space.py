@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import OutputError
 from pipeline.image import encode_png
 from pipeline.output import VideoSettings, check_space, encode_video, render_bytes
+from pipeline.preset import Output
 
 
 def test_enough_and_too_little(tmp_path: Path) -> None:
@@ -41,12 +42,11 @@ def test_the_estimate_covers_the_worst_frames() -> None:
 def test_the_estimate_follows_the_video_s_scale_and_crf(tmp_path: Path) -> None:
     """Against x264 itself, without loss and enlarged: what the frames alone would never need."""
     noise = np.random.default_rng(0).integers(0, 256, (4, 160, 160, 3), dtype=np.uint8)
-    frames_only = render_bytes(4, 160, 160, scale=0)
-    assert frames_only == render_bytes(4, 160, 160, crf=51, scale=0)
+    frames_only = render_bytes(4, 160, 160, output=Output(format="png"))
     for scale in (1, 2):
         settings = VideoSettings(crf=0, scale=scale)
         encode_video([noise], tmp_path / "a.mp4", fps=Fraction(24), settings=settings)
         size = (tmp_path / "a.mp4").stat().st_size
-        estimate = render_bytes(4, 160, 160, scale=scale, crf=0) - frames_only
+        estimate = render_bytes(4, 160, 160, output=Output(scale=scale, crf=0)) - frames_only
         assert size <= estimate < 2 * size
-    assert render_bytes(4, 160, 160, crf=30) < render_bytes(4, 160, 160, crf=16)
+    assert render_bytes(4, 160, 160, output=Output(crf=30)) < render_bytes(4, 160, 160, output=Output(crf=16))

@@ -97,7 +97,7 @@ def test_defaults_need_only_a_prompt(tmp_path: Path) -> None:
         ),
         (
             'prompt = "a"\n[output]\nzzz = 1',
-            "preset.toml:output.zzz: unknown key 'zzz'; known keys: crf, scale",
+            "preset.toml:output.zzz: unknown key 'zzz'; known keys: format, crf, profile, scale",
         ),
         ("steps = 8", "preset.toml:prompt: this key is missing and must be given"),
         (

@@ -66,7 +66,7 @@ def test_what_shows_only_in_the_middle_gets_a_key_there() -> None:
 
 
 def test_a_small_hole_is_a_patch_where_it_is_largest() -> None:
-    """A corner that is other surface in frames 3 and 4: one patch explains both, and is cheaper than a key."""
+    """A corner that is other surface in frames 3 and 4: one patch explains both, cheaper than a key."""
     steps = pan(0.0, count=12)
     opened = np.ones((H, W), bool)
     opened[:4, :6] = False

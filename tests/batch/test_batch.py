@@ -10,8 +10,8 @@ import pytest
 from small_shot import make_preset, make_shot, passes
 
 from pipeline import cli
-from pipeline.batch import Job, default_preset, find_jobs, preset_for, run_batch
-from pipeline.errors import ShotError
+from pipeline.batch import Job, Settings, default_preset, find_jobs, preset_for, run_batch
+from pipeline.errors import PresetError, ShotError
 from pipeline.output import encode_video
 from pipeline.shot import open_shot
 
@@ -35,6 +35,22 @@ def test_jobs_are_folders_and_videos_with_their_presets(folder: Path) -> None:
     assert [job.name for job in jobs] == ["alley", "clip", "empty", "wall"]
     assert [str(job.preset) for job in jobs[:3]] == ["other.toml"] * 3
     assert jobs[3].preset == folder / "wall" / "preset.toml"
+
+
+def test_a_folder_of_presets_stands_between_a_shot_s_own_and_the_fallback(folder: Path) -> None:
+    presets = folder / "presets"
+    presets.mkdir()
+    for name in ("alley", "clip", "wall"):
+        (presets / f"{name}.toml").write_text("")
+    jobs = {job.name: job.preset for job in find_jobs(folder, preset="other.toml", presets=presets)}
+    assert jobs == {
+        "alley": presets / "alley.toml",
+        "clip": presets / "clip.toml",
+        "empty": "other.toml",
+        "wall": folder / "wall" / "preset.toml",
+    }
+    with pytest.raises(PresetError, match=r"no such folder; expected one that holds <shot>\.toml"):
+        find_jobs(folder, presets=folder / "none")
 
 
 def test_a_preset_s_order(folder: Path) -> None:
@@ -73,7 +89,7 @@ def test_shots_that_all_fail_by_their_input_are_bad_input(
     assert cli.main(["batch", str(tmp_path / "shots"), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr()
     assert said.out.count("failed") == 2 and "2 of 2 shots failed" in said.err
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["batch.json"]
 
 
 def test_the_output_folder_is_no_shot(folder: Path) -> None:
@@ -109,7 +125,7 @@ def test_two_shots_of_one_name_do_not_share_a_folder(tmp_path: Path, random_mode
     make_shot(root / "clip", num_frames=1)
     encode_video([passes(1).rgb], root / "clip.mp4", fps=Fraction(25))
     preset = make_preset(tmp_path / "p.toml", random_model)
-    first, second = run_batch(find_jobs(root, preset=preset), tmp_path / "out")
+    first, second = run_batch(find_jobs(root, preset=preset), Settings(tmp_path / "out"))
     assert first.result is not None and first.failure == ""
     assert second.result is None and "same name 'clip'" in second.failure
 
@@ -122,7 +138,7 @@ def test_a_fault_of_ours_is_one_shot_s_too(
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("pipeline.batch.render_shot", fail)
-    (outcome,) = run_batch([Job(tmp_path / "a", "mini_blend")], tmp_path / "out")
+    monkeypatch.setattr("pipeline.batch.tasks.render_shot", fail)
+    (outcome,) = run_batch([Job(tmp_path / "a", "mini_blend")], Settings(tmp_path / "out"))
     assert outcome.result is None and not outcome.bad_input and "internal error" in outcome.failure
     assert "ZeroDivisionError" in caplog.text

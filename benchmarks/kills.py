@@ -1,0 +1,247 @@
+"""A batch that is killed at random moments and started again: the same bytes? What is repeated?
+
+    python -m benchmarks.kills [--kills 100] [--seed 1]
+
+Three small shots (two methods, a sound track, ProRes and EXR beside H.264). Each trial starts the batch in a
+process of its own, kills it (SIGKILL) at a random moment, looks at what lies there, and starts it again to
+the end. The processes are forked from this one, which has torch loaded already, so that the moments fall into
+the batch and not into imports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import pkgutil
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import click
+
+import pipeline
+from benchmarks.table import Value, markdown
+from pipeline.files import UNFINISHED
+from pipeline.image import is_whole_png
+from pipeline.models.families import FAMILIES
+from pipeline.shot import FramePasses, write_shot
+from pipeline.shot.video import ffmpeg_path
+
+SIZE = 32
+MODEL = "mini"
+WINDOW = FAMILIES[MODEL].frames_at_once  # frames that share a forward pass
+PRESET = f"""
+model = "{MODEL}"
+prompt = "film look"
+strength = 0.6
+steps = 3
+guidance = 1.0
+size = [{SIZE}, {SIZE}]
+[temporal]
+method = "{{method}}"
+[output]
+format = "{{format}}"
+"""
+SHOTS = {"alley": (9, "frame", "h264"), "hall": (6, "blend", "prores"), "wall": (5, "frame", "exr")}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one kill did. `moment`: seconds after the start; `stage`: what was there by then.
+
+    whole: nothing unfinished had its final name. same: the end's bytes are those of an undisturbed batch.
+    repeated: frames that were there whole at the kill and were made again.
+    """
+
+    moment: float
+    stage: str
+    whole: bool
+    same: bool
+    repeated: int
+
+
+def write_shots(root: Path) -> None:
+    """The three shots, each with its preset; `wall` has sound."""
+    for name, (num_frames, method, output) in SHOTS.items():
+        write_shot(root / name, [_passes(num_frames)], fps=Fraction(24))
+        text = PRESET.format(method=method, format=output)
+        (root / name / "preset.toml").write_text(text, encoding="utf-8")
+    tone = f"sine=frequency=440:duration={SHOTS['alley'][0] / 24}"
+    sound = str(root / "alley" / "audio.wav")
+    subprocess.run([ffmpeg_path(), "-v", "error", "-f", "lavfi", "-i", tone, sound], check=True)
+
+
+def _passes(num_frames: int) -> FramePasses:
+    """A slope of colours that slides to the right by one pixel a frame, with what blending needs."""
+    import numpy as np
+
+    from pipeline.shot import Motion
+
+    y, x = np.mgrid[:SIZE, :SIZE]
+    moved = x - np.arange(num_frames)[:, None, None]  # [T, H, W]
+    waves = [np.sin(moved / 5 + k) * np.cos(y / (5 + k)) for k in range(3)]
+    forward = np.zeros((num_frames, SIZE, SIZE, 2), np.float32)
+    forward[..., 0] = 1.0
+    backward = -forward
+    forward[-1], backward[0] = np.nan, np.nan
+    return FramePasses(
+        rgb=(127.5 + 90 * np.stack(waves, axis=-1)).astype(np.uint8),
+        depth=np.full((num_frames, SIZE, SIZE), 3.0, np.float32),
+        motion=Motion(forward=forward, backward=backward),
+    )
+
+
+def start(shots: Path, out: Path) -> int:
+    """Start the batch in a child process with a group of its own; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        from pipeline.cli import main as lookdev
+
+        code = lookdev(["batch", str(shots), "--out", str(out)])
+    finally:
+        os._exit(code)
+
+
+def wait(child: int) -> int:
+    """The exit code of a child, negative where a signal ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every finished file that must be the same, by its name in `out`; records without their times."""
+    found = {}
+    for path in sorted(out.glob("*/**/*")):
+        name = path.relative_to(out).as_posix()
+        if path.name == "record.json":
+            record = json.loads(path.read_text(encoding="utf-8"))
+            for key in ("created", "seconds"):
+                del record[key]
+            found[name] = json.dumps(record, sort_keys=True).encode()
+        elif path.is_file() and path.name not in ("plan.json", ".lock"):
+            found[name] = path.read_bytes()
+    return found
+
+
+def what_is_there(out: Path, truth: Mapping[str, bytes]) -> tuple[str, bool, dict[Path, int]]:
+    """A killed batch's folder: how far it is, whether every visible file is whole, its frames' times."""
+    files = [path for path in out.rglob("*") if path.is_file() and not UNFINISHED.match(path.name)]
+    frames = {path: path.stat().st_mtime_ns for path in files if path.parent.name == "frames"}
+    whole = all(is_whole_png(path) for path in frames)
+    for path in files:
+        name = path.relative_to(out).as_posix()
+        if path.suffix in (".mp4", ".mov", ".exr"):
+            whole &= path.read_bytes() == truth[name]
+        elif path.suffix == ".json":
+            whole &= _is_json(path)
+    done = sum(path.name == "record.json" for path in files)
+    stage = f"{done} of {len(SHOTS)} shots, {len(frames)} frames" if frames else "before the first frame"
+    return stage, whole, frames
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def run_trial(shots: Path, out: Path, moment: float, truth: Mapping[str, bytes]) -> Trial | None:
+    """Start, kill after `moment` seconds, look, start again to the end, compare; None: it ended before."""
+    child = start(shots, out)
+    time.sleep(moment)
+    os.kill(child, signal.SIGKILL)
+    if wait(child) != -signal.SIGKILL:
+        return None
+    stage, whole, before = what_is_there(out, truth)
+    code = wait(start(shots, out))
+    repeated = sum(path.stat().st_mtime_ns != changed for path, changed in before.items())
+    return Trial(moment, stage, whole, same=code == 0 and contents(out) == truth, repeated=repeated)
+
+
+def kill_batches(folder: Path, *, num_kills: int, seed: int = 1) -> list[Trial]:
+    """`num_kills` trials in `folder`, at moments spread evenly at random over an undisturbed batch's time.
+
+    A kill that comes after the end is no kill; the next moments are then drawn from a shorter time.
+    """
+    _load_what_children_need()
+    shots = folder / "shots"
+    write_shots(shots)
+    started = time.perf_counter()
+    if wait(start(shots, folder / "truth")) != 0:
+        raise RuntimeError("the undisturbed batch failed")
+    seconds = time.perf_counter() - started
+    truth, rng = contents(folder / "truth"), random.Random(seed)
+    trials: list[Trial] = []
+    while len(trials) < num_kills:
+        out, moment = folder / "out", rng.uniform(0.0, seconds)
+        trial = run_trial(shots, out, moment, truth)
+        if trial is None:
+            seconds = min(seconds, moment)
+        else:
+            trials.append(trial)
+        shutil.rmtree(out, ignore_errors=True)  # where it was killed before it made it
+    return trials
+
+
+def _load_what_children_need() -> None:
+    """Every module of the render side and what they load late; no computation: forks and threads clash."""
+    for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
+        importlib.import_module(module.name)
+    for name in ("OpenEXR", "peft", "transformers.models.clip.modeling_clip", "rich.live"):
+        importlib.import_module(name)
+
+
+def rows(trials: Sequence[Trial]) -> list[dict[str, Value]]:
+    """The table: one row for each stage that kills fell into, and the sum."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in sorted(trials, key=lambda trial: trial.moment):
+        groups.setdefault(trial.stage.partition(",")[0], []).append(trial)
+    return [_row(stage, group) for stage, group in [*groups.items(), ("all", list(trials))]]
+
+
+def _row(stage: str, trials: Sequence[Trial]) -> dict[str, Value]:
+    return {
+        "killed with": stage,
+        "kills": len(trials),
+        "same bytes at the end": sum(trial.same for trial in trials),
+        "no partial file under its final name": sum(trial.whole for trial in trials),
+        "most frames repeated": max(trial.repeated for trial in trials),
+        "mean": sum(trial.repeated for trial in trials) / len(trials),
+    }
+
+
+@click.command(help=__doc__)
+@click.option("--kills", default=100, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="also write every trial as JSON")
+def main(kills: int, seed: int, out: Path | None) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        trials = kill_batches(Path(name), num_kills=kills, seed=seed)
+    click.echo(markdown(rows(trials)))
+    click.echo(f"wanted: all the same, all whole, at most {WINDOW} frames repeated (one forward pass)")
+    if out is not None:
+        out.write_text(json.dumps([dataclasses.asdict(trial) for trial in trials], indent=1) + "\n")
+    good = all(trial.same and trial.whole and trial.repeated <= WINDOW for trial in trials)
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
