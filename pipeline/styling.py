@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from pipeline import diffuse, models
-from pipeline.conform import DEFAULT_THRESHOLDS, controls_at, frames_at
+from pipeline.conform import DEFAULT_THRESHOLDS, Outline, controls_at, frames_at, masks_at
 from pipeline.diffuse.condition import condition
 from pipeline.errors import ModelError
-from pipeline.image import NotFiniteError, UInt8Array
+from pipeline.image import Float32Array, NotFiniteError, UInt8Array
 from pipeline.plan import Plan
 from pipeline.preset import Look
 from pipeline.shot import Shot
@@ -33,14 +33,19 @@ _DTYPES: Mapping[str, torch.dtype] = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the model sees of some frames: pictures uint8 [T, H, W, 3], and as many control images by kind."""
+    """What the model sees of some frames: pictures uint8 [T, H, W, 3], and as many control images by kind.
+
+    `masks` float32 [R, T, H, W]: each region's share of each pixel.
+    """
 
     frames: UInt8Array
     controls: Mapping[str, UInt8Array]
+    masks: Float32Array
 
     def part(self, start: int, stop: int) -> Inputs:
         """Frames start..stop of these."""
-        return Inputs(self.frames[start:stop], {k: v[start:stop] for k, v in self.controls.items()})
+        controls = {kind: pictures[start:stop] for kind, pictures in self.controls.items()}
+        return Inputs(self.frames[start:stop], controls, self.masks[:, start:stop])
 
 
 def read_inputs(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
@@ -48,9 +53,11 @@ def read_inputs(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
     size = {"width": plan.width, "height": plan.height}
     kinds = [control.kind for control in plan.controls]
     thresholds = next((c.thresholds for c in plan.controls if c.thresholds is not None), DEFAULT_THRESHOLDS)
+    outlines = [Outline(region.area, region.grow, region.soft) for region in plan.regions]
     return Inputs(
         frames=frames_at(shot, start, stop, **size),
         controls=controls_at(shot, kinds, start=start, stop=stop, thresholds=thresholds, **size),
+        masks=masks_at(shot, outlines, start=start, stop=stop, **size),
     )
 
 
@@ -77,9 +84,10 @@ class Stylist:
         self.loras.wear(look.loras)
         settings = _settings(look, clip_skip=self.plan.clip_skip)
         seeds = self.plan.seeds[start : start + count]
+        regions = self._regions(look, inputs)
         try:
             styled: UInt8Array = diffuse.img2img(
-                self.model, inputs.frames, inputs.controls, settings, seeds, known=known
+                self.model, inputs.frames, inputs.controls, settings, seeds, known=known, regions=regions
             )
             return styled
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
@@ -93,10 +101,22 @@ class Stylist:
             ) from None
         return self._with_less(start, inputs, known)
 
+    def _regions(self, look: Look, inputs: Inputs) -> diffuse.Regions | None:
+        """The regions that are on; None where there are none."""
+        parts = tuple(
+            diffuse.Region(region.prompt, region.negative, region.loras, mask * np.float32(region.weight))
+            for region, mask in zip(look.regions, inputs.masks, strict=True)
+            if region.weight > 0.0 and mask.any()
+        )
+        return diffuse.Regions(parts, self.loras, look.loras) if parts else None
+
     def _with_less(self, start: int, inputs: Inputs, known: diffuse.KnownPixels | None) -> UInt8Array:
         """The same frames with less memory; outside the failed call, so that its tensors are gone."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if self.loras.release():
+            self._say("memory ran out; the regions' LoRAs are merged anew in each step from here on")
+            return self.style(start, inputs, known=known)
         count = len(inputs.frames)
         if count > 1:
             self.most = count // 2
@@ -155,7 +175,8 @@ def load_stylist(
     stack = models.LoraStack(model, [lora.path for lora in plan.loras], allow_partial=plan.allow_partial)
     models.make_ready(model, compiled=compiled)
     stack.wear(plan.looks[0].loras)
-    texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
+    parts = [part for look in plan.looks for part in look.parts]
+    texts = dict.fromkeys(text for part in parts for text, _ in (*part.prompt, *part.negative))
     with torch.inference_mode():
         for text in texts:
             condition(model, [text], plan.clip_skip)  # a clip_skip too high fails here

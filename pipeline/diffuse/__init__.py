@@ -1,6 +1,6 @@
 """img2img with ControlNets over a batch of frames.
 
-The settings are light; `img2img` loads torch and diffusers at its first use.
+The settings are light; `img2img` and `Regions` load torch and diffusers at their first use.
 """
 
 from __future__ import annotations
@@ -8,15 +8,26 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pipeline.diffuse.settings import SCHEDULER_NAMES, ControlUse, Img2ImgSettings, KnownPixels
+from pipeline.diffuse.settings import SCHEDULER_NAMES, ControlUse, Img2ImgSettings, KnownPixels, Region
 
 if TYPE_CHECKING:
     from pipeline.diffuse.denoise import img2img
+    from pipeline.diffuse.regions import Regions
 
-__all__ = ["SCHEDULER_NAMES", "ControlUse", "Img2ImgSettings", "KnownPixels", "img2img"]
+_HOMES = {"img2img": "denoise", "Regions": "regions"}
+
+__all__ = [
+    "SCHEDULER_NAMES",
+    "ControlUse",
+    "Img2ImgSettings",
+    "KnownPixels",
+    "Region",
+    "Regions",
+    "img2img",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "img2img":
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.denoise").img2img
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

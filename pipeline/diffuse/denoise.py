@@ -11,6 +11,7 @@ import torch
 
 from pipeline.diffuse.anchor import Anchor
 from pipeline.diffuse.guide import Guide
+from pipeline.diffuse.regions import Composite, Regions
 from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps, step_arguments
 from pipeline.diffuse.settings import Img2ImgSettings, KnownPixels
 from pipeline.models import Model, decode_latents, encode_images
@@ -25,6 +26,7 @@ def img2img(
     seeds: Sequence[int],  # [B]
     *,
     known: KnownPixels | None = None,
+    regions: Regions | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Restyle `frames`, each with its own noise, together in one batch.
 
@@ -32,11 +34,14 @@ def img2img(
     per frame for each kind that `settings.controls` uses (others are ignored); `seeds` one integer per frame,
     drawn on the CPU, so that a frame's noise depends neither on its batch nor on the device. Returns uint8
     RGB [B, H, W, 3].
+    Parts of the frames may have prompts and LoRAs of their own (`regions`).
     Raises ModelError for a control without its image or ControlNet, a size the model cannot take, a prompt
     with `<lora:...>`; ValueError for arrays whose shapes disagree. SDEdit (Meng et al. 2021) with ControlNets
     (Zhang et al. 2023).
     """
-    return decode_latents(model, denoise(model, frames, controls, settings, seeds, known=known))
+    return decode_latents(
+        model, denoise(model, frames, controls, settings, seeds, known=known, regions=regions)
+    )
 
 
 @torch.inference_mode()
@@ -48,6 +53,7 @@ def denoise(
     seeds: Sequence[int],  # [B]
     *,
     known: KnownPixels | None = None,
+    regions: Regions | None = None,
 ) -> torch.Tensor:
     """`img2img` up to the decoder: latents float32 [B, C, h, w]."""
     _check_shapes(frames, seeds, known)
@@ -61,7 +67,10 @@ def denoise(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     noise = _noise(clean, generators)  # [B, C, h, w]
     further = step_arguments(settings.scheduler, generators)
-    guide = Guide.prepare(model, controls, settings, frames.shape[:3])
+    whole = Guide.prepare(model, controls, settings, frames.shape[:3])
+    guide: Guide | Composite = whole
+    if regions is not None:
+        guide = Composite.prepare(whole, regions, settings, frames.shape[:3], size=clean.shape[-2:])
     latents: torch.Tensor
     if settings.strength == 1.0:
         latents = noise * scheduler.init_noise_sigma

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pipeline.diffuse.condition import condition, rows_of
 from pipeline.diffuse.settings import ControlUse, Img2ImgSettings
 from pipeline.errors import ModelError
 from pipeline.image import to_tensor
-from pipeline.models import Model
+from pipeline.models import Conditioning, Model
 
 _HINT = "controlnet_cond_embedding"  # diffusers' name of the layers that read a control image
 
@@ -65,6 +65,22 @@ class Guide:
         )
         return cls(model=model, text=text, added=added, steers=steers, guidance=settings.guidance)
 
+    def told(self, said: Conditioning, rows: torch.Tensor, size: tuple[int, ...]) -> Guide:
+        """The same steering of the frames `rows` [b] alone under other words: a row of `said` for each half.
+
+        `size` is H, W in pixels.
+        """
+        text, added = rows_of(said, (len(rows), *size))
+        steers = tuple(
+            replace(steer, hint=_of_frames(steer.hint, rows, self.halves)) for steer in self.steers
+        )
+        return replace(self, text=text, added=added, steers=steers)
+
+    @property
+    def halves(self) -> int:
+        """n: 2 with guidance, else 1."""
+        return 1 if self.guidance == 1.0 else 2
+
     @contextlib.contextmanager
     def hints_given(self) -> Iterator[None]:
         """Inside, the ControlNets take their hints ready made.
@@ -83,7 +99,7 @@ class Guide:
 
     def predict(self, noisy: torch.Tensor, t: torch.Tensor, step: int, num_steps: int) -> torch.Tensor:
         """float32 [B, C, h, w] from scaled noisy latents [B, C, h, w]."""
-        halves = 1 if self.guidance == 1.0 else 2
+        halves = self.halves
         x = noisy.to(self.model.dtype).repeat(halves, 1, 1, 1)  # [n * B, C, h, w]
         down, mid = self._residuals(x, t, step, num_steps)
         out: torch.Tensor = self.model.unet(
@@ -121,6 +137,11 @@ class Guide:
             down = list(more) if down is None else [a + b for a, b in zip(down, more, strict=True)]
             mid = more_mid if mid is None else mid + more_mid
         return down, mid
+
+
+def _of_frames(hint: torch.Tensor, rows: torch.Tensor, halves: int) -> torch.Tensor:
+    """[n * B, ...] -> [n * b, ...]."""
+    return hint.reshape(halves, -1, *hint.shape[1:])[:, rows].flatten(0, 1)
 
 
 def _steer(model: Model, use: ControlUse, image: torch.Tensor, halves: int) -> _Steer:

@@ -97,3 +97,18 @@ class KnownPixels:
     pixels: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.float32]
     until: float = 1.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the frames under a prompt and LoRAs of its own.
+
+    `mask` float32 [B, H, W] in [0, 1]: its share of each pixel. The masks of all regions add up to 1 at most;
+    the rest is under the main prompt. A frame whose mask is 0 throughout costs nothing. `loras`: a (UNet,
+    text encoders) weight for each file of the stack that wears them.
+    """
+
+    prompt: Prompt
+    negative: Prompt
+    loras: tuple[tuple[float, float], ...]
+    mask: npt.NDArray[np.float32]

@@ -7,13 +7,14 @@ styled pixels, `digest` also what decides the video made from them.
 
 from pipeline.plan.digest import input_files, model_files, plan_as_json
 from pipeline.plan.make import check_preset, make_plan
-from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora
+from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora, PlannedRegion
 
 __all__ = [
     "Plan",
     "PlannedControl",
     "PlannedEmbedding",
     "PlannedLora",
+    "PlannedRegion",
     "check_preset",
     "input_files",
     "make_plan",

@@ -13,9 +13,9 @@ from pipeline.files import stamp
 from pipeline.models.families import FAMILIES
 from pipeline.models.find import PICKLES
 from pipeline.plan.controls import controlnet_files
-from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl, runs
+from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl, PlannedRegion, runs
 from pipeline.preset import Look, Steering
-from pipeline.shot import Shot
+from pipeline.shot import Area, Shot
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
 PLAN_VERSION = 1
@@ -35,11 +35,14 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 
 def input_files(shot: Shot, plan: Plan) -> list[Path]:
-    """The shot's files that decide the styled pixels: the pictures and the passes that this plan reads."""
+    """The files that decide the styled pixels: the pictures, passes and masks that this plan reads."""
     motion = ("motion", *sorted(VISIBILITY_PASSES)) if plan.method == "blend" else ()
     drawn = [name for c in plan.controls for name in (c.pass_name, *ALSO_DRAWN_FROM.get(c.kind, ()))]
-    names = dict.fromkeys(("rgb", *drawn, *motion))
-    return [file for name in names if name in shot.passes for file in shot.passes[name].files]
+    masked = ("ids",) if any(region.area.needs_ids for region in plan.regions) else ()
+    names = dict.fromkeys(("rgb", *drawn, *motion, *masked))
+    files = [file for name in names if name in shot.passes for file in shot.passes[name].files]
+    masks = dict.fromkeys(file for region in plan.regions for file in region.area.masks)
+    return [*files, *masks]
 
 
 def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
@@ -55,6 +58,7 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     fields["embeddings"] = [[embedding.sha256, embedding.name] for embedding in draft.embeddings]
     fields["vae"] = draft.vae is not None
     fields["controls"] = [_identity_of(control) for control in draft.controls]
+    fields["regions"] = [_outline_of(region) for region in draft.regions]
     identity = {
         "version": PLAN_VERSION,
         "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],
@@ -109,10 +113,20 @@ def _identity_of(control: PlannedControl) -> dict[str, Any]:
     return identity
 
 
+def _outline_of(region: PlannedRegion) -> list[Any]:
+    """What of a region decides pixels, beside its looks; its masks are among the input files."""
+    area = region.area
+    return [area.figures, area.ids, area.box, len(area.masks), region.grow, region.soft]
+
+
 def _pixels_of(look: Look, method: str) -> dict[str, Any]:
     """The part of a look that decides pixels; its seed is in the plan's seeds."""
     fields: dict[str, Any] = _plain(look)
-    unread = {"seed"} | ({"negative"} if look.guidance == 1.0 else set())
+    unread = {"seed"}
+    if look.guidance == 1.0:
+        unread.add("negative")
+        for region in fields["regions"]:
+            del region["negative"]
     if method != "blend":
         unread |= {"blend_weight", "blend_until"}
     return {name: value for name, value in fields.items() if name not in unread}
@@ -123,6 +137,9 @@ def _sha256(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Area):
+        folded = dict.fromkeys((value.masks[0], value.masks[-1])) if value.masks else ()
+        value = dataclasses.replace(value, masks=tuple(folded))
     if isinstance(value, Steering):
         return value.model_dump()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

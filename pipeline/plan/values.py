@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pipeline.preset import Look
+from pipeline.shot import Area
 
 # Any of these tells which surface points were hidden in the frame before; `visible` is exact.
 VISIBILITY_PASSES = frozenset({"visible", "ids", "depth"})
@@ -50,13 +51,26 @@ class PlannedEmbedding:
 
 
 @dataclass(frozen=True)
+class PlannedRegion:
+    """A part of the frames with a look of its own: its name, its area, and its edge.
+
+    `grow` and `soft` are shares of the frame's height.
+    """
+
+    name: str
+    area: Area
+    grow: float
+    soft: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """One render, every number resolved. T = num_frames; `batch`: how many share a forward pass.
 
     width, height: pixels of the styled frames. looks, seeds: one per frame; a look's `loras` are in the order
-    of `loras`. `allow_partial`: what of a LoRA has no place in the model is left out rather than refused.
-    `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a mistake, in
-    words for the user and the record.
+    of `loras`, its `regions` in that of `regions`. `allow_partial`: what of a LoRA has no place in the model
+    is left out rather than refused. `model`: a family's name or an absolute folder. `notes`: what was
+    adjusted or looks like a mistake, in words for the user and the record.
     """
 
     shot: str
@@ -71,6 +85,7 @@ class Plan:
     controls: tuple[PlannedControl, ...]
     loras: tuple[PlannedLora, ...]
     embeddings: tuple[PlannedEmbedding, ...]
+    regions: tuple[PlannedRegion, ...]
     clip_skip: int
     vae: Path | None
     precision: str

@@ -1,8 +1,8 @@
 """A preset file and those it extends, merged into one table; --set puts values on top.
 
 `extends = "film.toml"` takes everything from that file first (a path beside this file, or the bare name of a
-preset that ships). Tables merge key by key. A list (control, lora, embedding, beat) replaces the one below,
-unless `append = ["lora"]` names it: then its entries come after those below.
+preset that ships). Tables merge key by key. A list (control, lora, embedding, region, beat) replaces the one
+below, unless `append = ["lora"]` names it: then its entries come after those below.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.preset.origin import Location, Origin, Origins
 
 # The repository's presets/ beside the `pipeline` package.
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "presets"
-LISTS = ("control", "lora", "embedding", "beat")  # what `append` may name
+LISTS = ("control", "lora", "embedding", "region", "beat")  # what `append` may name
 FILE_KEYS = ("extends", "append")  # about the file, not about the look
 
 
@@ -161,22 +161,26 @@ def _merge(
 
 
 def _anchor(table: dict[str, Any], folder: Path) -> None:
-    """Paths of LoRAs, embeddings and ControlNets, relative to the file, made absolute in place."""
-    places: list[tuple[dict[str, Any], str]] = []
-    for key in ("lora", "embedding", "control"):
-        items = table.get(key)
-        found = [item for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
-        # what does not exist may be a hub id
-        places += [
-            (item, "path")
-            for item in found
-            if key != "control" or (folder / str(item.get("path") or "")).exists()
-        ]
+    """Paths of LoRAs, embeddings, masks and ControlNets, relative to the file, made absolute in place."""
+    regions = _tables_of(table, "region")
+    places = [(item, "path") for key in ("lora", "embedding") for item in _tables_of(table, key)]
+    places += [(item, "path") for region in regions for item in _tables_of(region, "lora")]
+    places += [(region, "mask") for region in regions]
+    places += [
+        (item, "path")
+        for item in _tables_of(table, "control")
+        if (folder / str(item.get("path") or "")).exists()  # what does not may be a hub id
+    ]
     places += [(table, key) for key in ("speed_lora", "vae") if table.get(key) != "merged"]
     for place, key in places:
         path = place.get(key)
         if isinstance(path, str) and path and not path.startswith("~"):
             place[key] = str(folder / path)
+
+
+def _tables_of(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    items = table.get(key)
+    return [item for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
 
 
 def _step_into(place: Any, key: int | str, text: str) -> Any:

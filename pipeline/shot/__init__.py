@@ -1,5 +1,6 @@
 """What is on disk: shot folders, plain image folders and videos, opened once and read by window."""
 
+from pipeline.shot.area import Area, mask_files, read_area
 from pipeline.shot.joints import write_joints
 from pipeline.shot.probe import MotionFinding, probe_motion, probe_picture
 from pipeline.shot.read import iterate_frames, open_shot, read_frames, read_joints, read_motion, read_pass
@@ -28,6 +29,7 @@ __all__ = [
     "JOINT_NAMES",
     "NUM_JOINTS",
     "VIDEO_SUFFIXES",
+    "Area",
     "Figure",
     "FrameJoints",
     "FramePasses",
@@ -37,9 +39,11 @@ __all__ = [
     "Shot",
     "VideoIndex",
     "iterate_frames",
+    "mask_files",
     "open_shot",
     "probe_motion",
     "probe_picture",
+    "read_area",
     "read_frames",
     "read_joints",
     "read_motion",
