@@ -104,9 +104,7 @@ def suspicions(
     """What is legal and still looks like a mistake: unused variables, a LoRA's trigger that no one says."""
     notes = list(unused_variables(preset))
     for index, ((location, _), lora) in enumerate(zip(preset.all_loras(), loras, strict=True)):
-        missing = [
-            t for t, look in enumerate(looks) if any(_lacks(part, index, lora) for part in _parts(look))
-        ]
+        missing = [t for t, look in enumerate(looks) if any(_lacks(part, index, lora) for part in look.parts)]
         if missing:
             which = ""
             if frame_numbers and len(missing) < len(looks):

@@ -217,7 +217,7 @@ class Preset(Strict):
         return self._files
 
     def all_loras(self) -> tuple[tuple[Location, Lora], ...]:
-        """Every LoRA and where it stands: the frame's, then each region's; looks have weights in this order."""
+        """Every LoRA and where it stands, in the order of looks' weights: the frame's, then each region's."""
         places: list[tuple[Location, Lora]] = [(("lora", i), lora) for i, lora in enumerate(self.lora)]
         for index, region in enumerate(self.region):
             places += [(("region", index, "lora", i), lora) for i, lora in enumerate(region.lora)]

@@ -89,4 +89,5 @@ def _covered(begin: float, end: float, count: int) -> Float32Array:
     """How much of each of `count` cells of [0, 1] lies in [begin, end]."""
     edges = np.arange(count + 1) / count
     covered = np.minimum(edges[1:], end) - np.maximum(edges[:-1], begin)
-    return np.clip(covered * count, 0.0, 1.0).astype(np.float32)
+    shares: Float32Array = np.clip(covered * count, 0.0, 1.0).astype(np.float32)
+    return shares
