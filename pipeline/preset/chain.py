@@ -1,8 +1,9 @@
 """A preset file and those it extends, merged into one table; --set puts values on top.
 
-`extends = "film.toml"` takes everything from that file first (a path beside this file, or the bare name of a
-preset that ships). Tables merge key by key. A list (control, lora, embedding, region, beat) replaces the one
-below, unless `append = ["lora"]` names it: then its entries come after those below.
+`extends = "film.toml"` takes everything from that file first (a path beside this file, or the name of a preset
+that ships); of several, `extends = ["film.toml", "shots/closeup"]`, the later lie over the earlier. Tables
+merge key by key. A list (control, lora, embedding, region, beat) replaces the one below, unless
+`append = ["lora"]` names it: then its entries come after those below.
 """
 
 from __future__ import annotations
@@ -23,20 +24,27 @@ FILE_KEYS = ("extends", "append")  # about the file, not about the look
 
 
 def find_preset(name_or_path: str | Path) -> Path:
-    """The file of a preset given by its path, or by the bare name of one that ships (`mini_blend`).
+    """The file of a preset given by its path, or by the name of one that ships (`mini_blend`).
 
     Raises PresetError when there is neither, with the close match.
     """
     path = Path(name_or_path)
     if path.is_file():
         return path
-    shipped = {file.stem: file for file in sorted(PRESETS_FOLDER.glob("*.toml"))}
-    if path.name == str(name_or_path) and path.name in shipped:
-        return shipped[path.name]
+    shipped = shipped_presets()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
     if path.is_dir():
         raise PresetError(f"{path}: is a folder; expected a preset file such as {path / 'preset.toml'}")
-    hint = did_you_mean(path.stem, list(shipped)) or f"; presets that ship: {', '.join(shipped) or 'none'}"
+    near = did_you_mean(str(name_or_path), list(shipped)) or did_you_mean(path.stem, list(shipped))
+    hint = near or f"; presets that ship: {', '.join(shipped) or 'none'}"
     raise PresetError(f"{name_or_path}: no such preset file{hint}")
+
+
+def shipped_presets() -> dict[str, Path]:
+    """Name -> file of the presets that ship; those in shots/ are to be extended together with a film."""
+    files = sorted(PRESETS_FOLDER.glob("*.toml")) + sorted(PRESETS_FOLDER.glob("shots/*.toml"))
+    return {file.relative_to(PRESETS_FOLDER).with_suffix("").as_posix(): file for file in files}
 
 
 def read_chain(path: Path) -> tuple[dict[str, Any], Origins, tuple[Path, ...]]:
@@ -45,24 +53,30 @@ def read_chain(path: Path) -> tuple[dict[str, Any], Origins, tuple[Path, ...]]:
     Paths of LoRAs, embeddings and ControlNets come back absolute, each from its own file's folder. Raises
     PresetError for a file that cannot be read and for a chain that comes back to itself.
     """
-    files = [path]
-    tables = [_parse(path)]
-    while "extends" in tables[-1]:
-        base = _base(files[-1], tables[-1].pop("extends"))
-        if base.resolve() in [file.resolve() for file in files]:
-            round_trip = " -> ".join(str(file) for file in (*files, base))
-            raise PresetError(f"{files[-1]}:extends: comes back to itself ({round_trip}); take one out")
-        files.append(base)
-        tables.append(_parse(base))
-    if "append" in tables[-1]:
-        raise PresetError(f"{files[-1]}:append: there is nothing to append to without `extends`; take it out")
+    tables: dict[Path, dict[str, Any]] = {}
+    _collect(path, (), tables)
     merged: dict[str, Any] = {}
     origins = Origins(path)
-    for file, table in zip(reversed(files), reversed(tables), strict=True):
+    for file, table in tables.items():
         append = _appended(file, table)
         _anchor(table, file.parent.resolve())
         _merge(merged, table, (), Origin(file, ()), origins, append)
-    return merged, origins, tuple(reversed(files))
+    return merged, origins, tuple(tables)
+
+
+def _collect(file: Path, above: tuple[Path, ...], tables: dict[Path, dict[str, Any]]) -> None:
+    """Put a file's table into `tables` behind those of all it extends; what is there already stays there."""
+    if file.resolve() in [other.resolve() for other in above]:
+        round_trip = " -> ".join(str(other) for other in (*above, file))
+        raise PresetError(f"{above[-1]}:extends: comes back to itself ({round_trip}); take one out")
+    if file.resolve() in [other.resolve() for other in tables]:
+        return
+    table = _parse(file)
+    if "append" in table and "extends" not in table:
+        raise PresetError(f"{file}:append: there is nothing to append to without `extends`; take it out")
+    for base in _bases(file, table.pop("extends", [])):
+        _collect(base, (*above, file), tables)
+    tables[file] = table
 
 
 def override(data: dict[str, Any], origins: Origins, text: str) -> None:
@@ -106,18 +120,25 @@ def _parse(path: Path) -> dict[str, Any]:
         raise PresetError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _base(file: Path, extends: Any) -> Path:
-    """The file that `file` extends: beside it, or one that ships."""
-    if not isinstance(extends, str) or not extends:
-        raise PresetError(
-            f'{file}:extends: found {extends!r}; expected one file, as in extends = "film.toml"'
-        )
+def _bases(file: Path, extends: Any) -> list[Path]:
+    """The files that `file` extends, in order: beside it, or of those that ship."""
+    names = extends if isinstance(extends, list) else [extends]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise PresetError(
+                f'{file}:extends: found {name!r}; expected a file, as in extends = "film.toml", or a list of '
+                "files"
+            )
+    return [_base(file, name) for name in names]
+
+
+def _base(file: Path, extends: str) -> Path:
     beside = file.parent / Path(extends)
     if beside.is_file():
         return beside
-    bare = Path(extends).name == extends and not beside.is_dir()
+    by_name = extends in shipped_presets() or (Path(extends).name == extends and not beside.is_dir())
     try:
-        return find_preset(extends if bare else beside)
+        return find_preset(extends if by_name else beside)
     except PresetError as error:
         raise PresetError(f"{file}:extends: {error}") from None
 

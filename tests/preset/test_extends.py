@@ -101,7 +101,7 @@ def test_one_that_ships_is_extended_by_its_name(folder: Path) -> None:
         ('extends = "looks/loop.toml"', "looks/loop.toml:extends: comes back to itself ("),
         ('extends = "fillm.toml"', "shot.toml:extends: fillm.toml: no such preset file"),
         ('extends = "mini_flim"', "did you mean 'mini_film'?"),
-        ("extends = 3", "shot.toml:extends: found 3; expected one file"),
+        ("extends = 3", "shot.toml:extends: found 3; expected a file"),
         ('extends = "looks"', "looks: is a folder"),
         ('extend = "looks/film.toml"', "shot.toml:extend: unknown key 'extend'; did you mean 'extends'?"),
         ('append = ["lora"]\nprompt = "a"', "shot.toml:append: there is nothing to append to"),
