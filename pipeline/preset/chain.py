@@ -1,8 +1,8 @@
 """A preset file and those it extends, merged into one table; --set puts values on top.
 
-`extends = "film.toml"` takes everything from that file first (a path beside this file, or the name of a preset
-that ships); of several, `extends = ["film.toml", "shots/closeup"]`, the later lie over the earlier. Tables
-merge key by key. A list (control, lora, embedding, region, beat) replaces the one below, unless
+`extends = "film.toml"` takes everything from that file first: one beside this file, or the name of one that
+ships. Of several, `extends = ["film.toml", "shots/closeup"]`, the later lie over the earlier. Tables merge
+key by key. A list (control, lora, embedding, region, beat) replaces the one below, unless
 `append = ["lora"]` names it: then its entries come after those below.
 """
 
