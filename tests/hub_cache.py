@@ -15,7 +15,7 @@ BASES = {
 
 
 def cache_bases(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put both bases into a cache in `folder`, in the hub's documented layout; nothing else can be fetched."""
+    """Put both bases into a cache in `folder`, in the hub's documented layout; nothing can be fetched."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for repo, width in BASES.items():

@@ -19,6 +19,7 @@ from pipeline.preset.origin import Location, Origin, Origins
 
 # The repository's presets/ beside the `pipeline` package.
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "presets"
+SHOTS = "shots"  # the folder of those that say only what a shot says
 LISTS = ("control", "lora", "embedding", "region", "beat")  # what `append` may name
 FILE_KEYS = ("extends", "append")  # about the file, not about the look
 
@@ -43,7 +44,7 @@ def find_preset(name_or_path: str | Path) -> Path:
 
 def shipped_presets() -> dict[str, Path]:
     """Name -> file of the presets that ship; those in shots/ are to be extended together with a film."""
-    files = sorted(PRESETS_FOLDER.glob("*.toml")) + sorted(PRESETS_FOLDER.glob("shots/*.toml"))
+    files = sorted(PRESETS_FOLDER.glob("*.toml")) + sorted((PRESETS_FOLDER / SHOTS).glob("*.toml"))
     return {file.relative_to(PRESETS_FOLDER).with_suffix("").as_posix(): file for file in files}
 
 
@@ -136,7 +137,8 @@ def _base(file: Path, extends: str) -> Path:
     beside = file.parent / Path(extends)
     if beside.is_file():
         return beside
-    by_name = extends in shipped_presets() or (Path(extends).name == extends and not beside.is_dir())
+    parts = Path(extends).parts
+    by_name = (len(parts) == 1 or parts[0] == SHOTS) and not beside.is_dir()
     try:
         return find_preset(extends if by_name else beside)
     except PresetError as error:
