@@ -368,7 +368,7 @@ def test_the_video_preset_needs_the_pictures_only(shot: Shot) -> None:
     assert make_plan(replace(shot, passes=only), load_preset("mini_video")).controls == ()
 
 
-@pytest.mark.parametrize("name", [name for name in MINI_PRESETS if name != "mini_two_shot"])
+@pytest.mark.parametrize("name", sorted({*PASSES_PRESETS, "mini_video"} - {"mini_two_shot"}))
 def test_presets_that_ship_squash_no_wide_shot(shot: Shot, name: str) -> None:
     plan = make_plan(replace(shot, width=1920, height=1080), load_preset(name))
     assert (plan.width, plan.height, plan.notes) == (168, 96, ())
