@@ -265,6 +265,11 @@ class Views(Strict):
         default=5.0,
         description="Degrees past a boundary before the name changes, so that it does not chatter.",
     )
+    smooth: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=4,
+        description="Frames before and after whose angles are counted too, by the median: estimated joints "
+        "jump.",
+    )
     figure: str = Field(
         default="", description="Whose view, by the name in the joints; absent: the first figure's."
     )
