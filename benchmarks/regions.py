@@ -180,7 +180,7 @@ def row(label: str, judged: Sequence[Judged], quality: float, seconds: float) ->
         line[name] = f"{sum(each.nearest == name for each in own)} of {len(own)}"
     return line | {
         "right": f"{100 * right / len(judged):.0f} %",
-        "other's distance over own": float(np.median([each.other / each.own for each in judged])),
+        "other's distance over own": float(np.median([each.other / max(each.own, 1e-6) for each in judged])),
         "PSNR to truth, dB": quality,
         "s/frame": seconds,
     }

@@ -152,8 +152,8 @@ def measure(scene: Scene, reading: Reading, *, seed: int = 0) -> dict[str, Value
 @click.command(help=__doc__)
 @click.option("--seed", default=0, show_default=True, help="Of the estimator's noise.")
 def main(seed: int) -> None:
-    rows = [
-        {"figure": title, "joints": label} | measure(scene, reading, seed=seed)
+    rows: list[dict[str, Value]] = [
+        {"figure": title, "joints": label, **measure(scene, reading, seed=seed)}
         for title, scene in SCENES.items()
         for label, reading in READINGS.items()
     ]

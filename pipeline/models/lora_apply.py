@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import nn
 
 from pipeline.models.lora_change import LoraModule
 from pipeline.models.lora_family import check_lora_family
@@ -148,8 +149,10 @@ class LoraStack:
 
     def _merge(self, address: str, uses: tuple[float, ...]) -> None:
         """Give one layer its weight with these LoRAs."""
-        weight, originals = self._layers[address].get_parameter("weight"), self._model.originals
-        _forget_texts(self._model, (address,))
+        weight, originals = self._layers[address].weight, self._model.originals
+        assert isinstance(weight, nn.Parameter)  # `get_parameter` takes longer than the change
+        if not address.startswith(_IN_UNET):
+            self._model.said.clear()
         if any(uses):
             if address not in originals:
                 originals[address] = self._kept[address] = weight.data
@@ -205,7 +208,8 @@ def remove_loras(model: Model) -> None:
     layers, _ = model_layers(model)
     for address, original in model.originals.items():
         layers[address].get_parameter("weight").data = original
-    _forget_texts(model, model.originals)
+    if any(not address.startswith(_IN_UNET) for address in model.originals):
+        model.said.clear()  # prompts are to be encoded again
     model.originals.clear()
 
 
@@ -213,9 +217,3 @@ def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return int(psutil.virtual_memory().available)
-
-
-def _forget_texts(model: Model, addresses: Iterable[str]) -> None:
-    """Prompts that were encoded with other weights of a text encoder are to be encoded again."""
-    if any(not address.startswith(_IN_UNET) for address in addresses):
-        model.said.clear()
