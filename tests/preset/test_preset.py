@@ -147,6 +147,21 @@ def test_defaults_need_only_a_prompt(tmp_path: Path) -> None:
         ),
         ('prompt = "a {b}"', "preset.toml:prompt: unknown variable {b}; there are: view"),
         ('prompt = "a"\nstrenght = 1\nsteps = 0', "did you mean 'strength'? (and 1 more)"),
+        ('prompt = "a"\n[lora]\npath = "x"', "lora: found a table; it should be a list: write [[lora]]"),
+        ('prompt = "a"\nlora = 3', "preset.toml:lora: found 3; it should be a list"),
+        ('prompt = "a"\ntemporal = "blend"', "preset.toml:temporal: found 'blend'; it should be a table"),
+        ('prompt = "a"\ncontrol = ["depth"]', "preset.toml:control[0]: found 'depth'; it should be a table"),
+        ("prompt = 3", "preset.toml:prompt: found 3; it should be text in quotes"),
+        (
+            'prompt = "a"\n[[lora]]\npath = 3',
+            "preset.toml:lora[0].path: found 3; it should be a path in quotes",
+        ),
+        ('prompt = "a"\nsize = [1, 2, 3]', "preset.toml:size: it has 3 items, more than 2"),
+        ('prompt = "a"\nsize = [64]', "preset.toml:size: it has too few items"),
+        (
+            'prompt = "a"\n[[region]]\nfigure = true',
+            "preset.toml:region[0].figure: found True; it should be text in quotes or a valid integer",
+        ),
         ("prompt = ", "preset.toml: not valid TOML: Invalid value (at end of document)"),
     ],
 )
