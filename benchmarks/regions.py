@@ -53,7 +53,7 @@ def _pair(left: str, right: str, *, depths: tuple[float, float] = (0.0, 0.0), **
     return replace(base, **more)  # type: ignore[arg-type]
 
 
-# Sets, lights and poses that the characters' own images do not pair; none was in base training.
+# Nothing that the base or the LoRAs were trained on has both in one picture, or either beside anyone.
 SCENES: Mapping[str, Scene] = {
     "two_shot": SAMPLE_SHOTS["two_shot"],
     "glass_warm": _pair("iris", "otto", light_colour="warm light", light_side="from the right"),

@@ -76,7 +76,7 @@ class LoraStack:
         self._worn: dict[str, tuple[float, ...]] = {}
         self._kept: dict[str, torch.Tensor] = {}  # what this stack put into the model's `originals`
         self._held: dict[tuple[str, tuple[float, ...]], torch.Tensor] = {}
-        self._may_hold = True
+        self._may_hold, self._is_holding = True, False
 
     @torch.inference_mode(False)  # an inference tensor could not take a weight's place outside
     @torch.no_grad()
@@ -120,6 +120,7 @@ class LoraStack:
         missing = [key for key in wanted if key not in self._held]
         if not missing:
             return True
+        self._is_holding = self._may_hold
         needed = sum(self._own(address).nbytes for address, _ in missing)
         if not self._may_hold or needed > _HELD_SHARE * _free_bytes(self._own(missing[0][0]).device):
             self._held.clear()
@@ -128,9 +129,9 @@ class LoraStack:
         return True
 
     def release(self) -> bool:
-        """Hold nothing from here on; whether anything was held."""
-        released = bool(self._held)
-        self._held, self._may_hold = {}, False
+        """Hold nothing from here on, since memory ran out; whether that makes a difference."""
+        released = self._is_holding
+        self._held, self._may_hold, self._is_holding = {}, False, False
         return released
 
     def _check(self, weights: Weights) -> None:
@@ -215,5 +216,6 @@ def remove_loras(model: Model) -> None:
 
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
     return int(psutil.virtual_memory().available)

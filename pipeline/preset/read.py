@@ -103,7 +103,8 @@ def _reason(problem: Any, location: Location) -> str:
     if kind == "too_long":
         return f"it has {problem['ctx']['actual_length']} items, more than {problem['ctx']['max_length']}"
     if kind == "tuple_type" and isinstance(problem["input"], dict):
-        return f"found a table; {_SHOULD}a list: write [[{location[-1]}]]"
+        name = ".".join(part for part in location if isinstance(part, str))
+        return f"found a table; {_SHOULD}a list: write [[{name}]]"
     if kind in _EXPECTED:
         found = "" if isinstance(problem["input"], dict | tuple) else f"found {problem['input']!r}; "
         return f"{found}{_SHOULD}{_EXPECTED[kind]}"

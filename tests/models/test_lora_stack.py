@@ -186,8 +186,8 @@ def test_nothing_is_held_where_memory_is_short(
         monkeypatch.setattr(lora_apply, "_free_bytes", lambda device, free=free: free)
         assert stack.hold(WAYS[:1]) is fits and bool(stack._held) is fits
         stack.hold([])
-    assert not stack.release()
-    stack.hold(WAYS[:1])
-    assert not stack._held
+    assert stack.release() and not stack.release()
+    assert not stack.hold(WAYS[:1]) and not stack._held and not stack.release()
+    assert not LoraStack(model, paths).release()  # it was never asked to hold
     with pytest.raises(ValueError, match="2 LoRAs need as many weights"):
         stack.hold([[(1.0, 1.0)]])
