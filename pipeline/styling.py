@@ -6,7 +6,7 @@ What is read next, what is computed and what is written overlap in `render.py`; 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,7 +84,7 @@ class Stylist:
         self.loras.wear(look.loras)
         settings = _settings(look, clip_skip=self.plan.clip_skip)
         seeds = self.plan.seeds[start : start + count]
-        regions = self._regions(look, inputs)
+        regions = self._regions([look] * count, inputs)
         try:
             styled: UInt8Array = diffuse.img2img(
                 self.model, inputs.frames, inputs.controls, settings, seeds, known=known, regions=regions
@@ -101,14 +101,16 @@ class Stylist:
             ) from None
         return self._with_less(start, inputs, known)
 
-    def _regions(self, look: Look, inputs: Inputs) -> diffuse.Regions | None:
-        """The regions that are on; None where there are none."""
-        parts = tuple(
-            diffuse.Region(region.prompt, region.negative, region.loras, mask * np.float32(region.weight))
-            for region, mask in zip(look.regions, inputs.masks, strict=True)
-            if region.weight > 0.0 and mask.any()
-        )
-        return diffuse.Regions(parts, self.loras, look.loras) if parts else None
+    def _regions(self, looks: Sequence[Look], inputs: Inputs) -> diffuse.Regions | None:
+        """The regions that are in any of these frames, whose LoRAs are the same; None where none is."""
+        parts = []
+        for masks, own in zip(inputs.masks, zip(*(look.regions for look in looks), strict=True), strict=True):
+            weights = np.array([region.weight for region in own], np.float32)
+            mask = masks * weights[:, None, None]  # [T, H, W]
+            prompts = tuple((region.prompt, region.negative) for region in own)
+            if mask.any():
+                parts.append(diffuse.Region(prompts, own[0].loras, mask))
+        return diffuse.Regions(tuple(parts), self.loras, looks[0].loras) if parts else None
 
     def _with_less(self, start: int, inputs: Inputs, known: diffuse.KnownPixels | None) -> UInt8Array:
         """The same frames with less memory; outside the failed call, so that its tensors are gone."""

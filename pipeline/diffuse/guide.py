@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from pipeline.diffuse.condition import condition, rows_of
-from pipeline.diffuse.settings import ControlUse, Img2ImgSettings
+from pipeline.diffuse.settings import ControlUse, Img2ImgSettings, Prompts
 from pipeline.errors import ModelError
 from pipeline.image import to_tensor
-from pipeline.models import Conditioning, Model
+from pipeline.models import Model
 
 _HINT = "controlnet_cond_embedding"  # diffusers' name of the layers that read a control image
 
@@ -65,16 +65,25 @@ class Guide:
         )
         return cls(model=model, text=text, added=added, steers=steers, guidance=settings.guidance)
 
-    def told(self, said: Conditioning, rows: torch.Tensor, size: tuple[int, ...]) -> Guide:
-        """The same steering of the frames `rows` [b] alone under other words: a row of `said` for each half.
-
-        `size` is H, W in pixels.
-        """
-        text, added = rows_of(said, (len(rows), *size))
+    def of(self, rows: torch.Tensor) -> Guide:
+        """The same for the frames `rows` [b] alone."""
+        added = {
+            name: {key: _of_frames(value, rows, self.halves) for key, value in told.items()}
+            for name, told in self.added.items()
+        }
+        text = _of_frames(self.text, rows, self.halves)
         steers = tuple(
             replace(steer, hint=_of_frames(steer.hint, rows, self.halves)) for steer in self.steers
         )
         return replace(self, text=text, added=added, steers=steers)
+
+    def told(self, prompts: Sequence[Prompts], settings: Img2ImgSettings, size: tuple[int, ...]) -> Guide:
+        """The same under other words, [B] of them; `size` is H, W in pixels."""
+        rows = [prompt for prompt, _ in prompts]
+        if self.halves == 2:
+            rows = [*(negative for _, negative in prompts), *rows]
+        text, added = rows_of(condition(self.model, rows, settings.clip_skip), (1, *size))
+        return replace(self, text=text, added=added)
 
     @property
     def halves(self) -> int:
@@ -139,9 +148,9 @@ class Guide:
         return down, mid
 
 
-def _of_frames(hint: torch.Tensor, rows: torch.Tensor, halves: int) -> torch.Tensor:
+def _of_frames(values: torch.Tensor, rows: torch.Tensor, halves: int) -> torch.Tensor:
     """[n * B, ...] -> [n * b, ...]."""
-    return hint.reshape(halves, -1, *hint.shape[1:])[:, rows].flatten(0, 1)
+    return values.reshape(halves, -1, *values.shape[1:])[:, rows].flatten(0, 1)
 
 
 def _steer(model: Model, use: ControlUse, image: torch.Tensor, halves: int) -> _Steer:

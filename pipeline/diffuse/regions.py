@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from pipeline.diffuse.condition import condition
 from pipeline.diffuse.guide import Guide
-from pipeline.diffuse.settings import Img2ImgSettings, Prompt, Region
+from pipeline.diffuse.settings import Img2ImgSettings, Region
 from pipeline.models import LoraStack
 
 _NOTHING = 1e-4  # of a latent: what is left of 1 by rounding
@@ -58,22 +57,27 @@ class Composite:
         shape: tuple[int, ...],  # B, H, W
         *,
         size: tuple[int, ...],  # h, w
+        together: bool = False,
     ) -> Composite:
-        """`whole` guides all frames under the main prompt. Raises ValueError for masks of another shape."""
+        """`whole` guides all frames under their own prompts; the stack wears `regions.loras`.
+
+        `together`: the frames look at each other, so a part that is in any of them is predicted in all, each
+        in its place. Raises ValueError for masks of another shape.
+        """
         shares = _shares(regions.parts, shape, size).to(whole.model.device)  # [1 + R, B, h, w]
-        said: list[tuple[Prompt, Prompt]] = [(settings.prompt, settings.negative)]
-        said += [(part.prompt, part.negative) for part in regions.parts]
-        loras = [regions.loras, *(part.loras for part in regions.parts)]
-        regions.stack.hold(loras)
+        sets = [regions.loras, *(part.loras for part in regions.parts)]
+        regions.stack.hold(sets)
         parts = []
-        for (prompt, negative), worn, share in zip(said, loras, shares, strict=True):
-            rows = (share > 0.0).flatten(1).any(1).nonzero().flatten()  # [b]
-            if len(rows) == 0:
+        for part, loras, share in zip((None, *regions.parts), sets, shares, strict=True):
+            there = (share > 0.0).flatten(1).any(1)  # [B]
+            if not there.any():
                 continue
-            regions.stack.wear(worn)
-            prompts = [prompt] if whole.halves == 1 else [negative, prompt]
-            guide = whole.told(condition(whole.model, prompts, settings.clip_skip), rows, shape[1:])
-            parts.append(_Part(guide, worn, rows, share[rows, None]))
+            rows = (torch.ones_like(there) if together else there).nonzero().flatten()  # [b]
+            guide = whole.of(rows)
+            if part is not None:
+                regions.stack.wear(loras)
+                guide = guide.told([part.prompts[row] for row in rows.tolist()], settings, shape[1:])
+            parts.append(_Part(guide, loras, rows, share[rows, None]))
         return cls(whole=whole, parts=tuple(parts), stack=regions.stack)
 
     def hints_given(self) -> contextlib.AbstractContextManager[None]:

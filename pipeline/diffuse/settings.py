@@ -13,6 +13,8 @@ from pipeline.preset.sampling import SCHEDULERS, Spacing
 # A prompt, or several whose embeddings are added with these weights, which add up to 1.
 Prompt = str | tuple[tuple[str, float], ...]
 
+Prompts = tuple[Prompt, Prompt]  # what a frame is told: prompt, negative
+
 SCHEDULER_NAMES = SCHEDULERS
 SPACINGS: tuple[str, ...] = get_args(Spacing)
 
@@ -101,14 +103,14 @@ class KnownPixels:
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the frames under a prompt and LoRAs of its own.
+    """A part of the frames under prompts and LoRAs of its own.
 
-    `mask` float32 [B, H, W] in [0, 1]: its share of each pixel. The masks of all regions add up to 1 at most;
-    the rest is under the main prompt. A frame whose mask is 0 throughout costs nothing. `loras`: a (UNet,
-    text encoders) weight for each file of the stack that wears them.
+    `prompts` [B]: what it is told in each frame. `mask` float32 [B, H, W] in [0, 1]: its share of each pixel.
+    The masks of all regions add up to 1 at most; the rest is under the frame's prompts. A frame whose mask is
+    0 throughout costs nothing. `loras`: a (UNet, text encoders) weight for each file of the stack that wears
+    them.
     """
 
-    prompt: Prompt
-    negative: Prompt
+    prompts: tuple[Prompts, ...]
     loras: tuple[tuple[float, float], ...]
     mask: npt.NDArray[np.float32]

@@ -15,6 +15,7 @@ from pipeline.diffuse import ControlUse, Img2ImgSettings, KnownPixels, Region, R
 from pipeline.diffuse.condition import condition
 from pipeline.diffuse.denoise import denoise
 from pipeline.diffuse.guide import Guide
+from pipeline.diffuse.regions import Composite
 from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps, step_arguments
 from pipeline.models import LoraStack, LoraUse, Model, apply_loras, encode_images, load_model, remove_loras
 from pipeline.models.lora_layers import layers_of
@@ -79,7 +80,8 @@ def stack(model: Model, paths: list[Path]) -> LoraStack:
 
 def regions(stack: LoraStack, chosen: np.ndarray | None = None) -> Regions:
     areas = masks() if chosen is None else chosen
-    parts = [Region(said, "dark", w, m) for said, w, m in zip(SAID, (A, B), areas, strict=False)]
+    told = [((said, "dark"),) * BATCH for said in SAID]
+    parts = [Region(said, w, m) for said, w, m in zip(told, (A, B), areas, strict=False)]
     return Regions(tuple(parts), stack, OFF)
 
 
@@ -146,6 +148,36 @@ def test_a_region_of_the_whole_frame_is_the_frame_under_its_prompt(model: Model,
     assert torch.equal(ours, denoise(model, FRAMES, CONTROLS, replace(SETTINGS, prompt=SAID[0]), SEEDS))
 
 
+def test_a_region_may_be_told_other_words_in_each_frame(model: Model, stack: LoraStack) -> None:
+    given = regions(stack)
+    first, *rest = given.parts
+    words = (first.prompts[0], (SAID[1], "dark"), first.prompts[0])
+    mixed = run(model, replace(given, parts=(replace(first, prompts=words), *rest)))
+    alike = run(model, given)
+    other = run(model, replace(given, parts=(replace(first, prompts=(words[1],) * BATCH), *rest)))
+    assert torch.equal(mixed[::2], alike[::2]) and torch.equal(mixed[1], other[1])
+    assert (alike[1] - other[1]).abs().max() > 0.01
+
+
+def test_frames_that_look_at_each_other_are_all_predicted(model: Model, stack: LoraStack) -> None:
+    """A part that is in one of them has a row for each, in order; none of the others' latents changes."""
+    given, shape = regions(stack), FRAMES.shape[:3]
+    stack.wear(OFF)
+    size = encode_images(model, FRAMES).shape[-2:]
+    with torch.inference_mode():
+        whole = Guide.prepare(model, CONTROLS, SETTINGS, shape)
+        apart = Composite.prepare(whole, given, SETTINGS, shape, size=size)
+        together = Composite.prepare(whole, given, SETTINGS, shape, size=size, together=True)
+        noisy = torch.randn(BATCH, 4, *size, generator=torch.Generator().manual_seed(1))
+        predictions = []
+        for composite in (apart, together):
+            with composite.hints_given():
+                predictions.append(composite.predict(noisy, torch.tensor(500), 0, 3))
+    assert [len(part.rows) for part in apart.parts] == [3, 3, 1]
+    assert [len(part.rows) for part in together.parts] == [3, 3, 3]
+    torch.testing.assert_close(*predictions, rtol=0, atol=1e-5)
+
+
 def test_a_part_costs_a_pass_only_where_it_is(
     model: Model, stack: LoraStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,3 +232,15 @@ def test_the_same_texts_under_other_text_weights_are_read_anew(model: Model, sta
 def test_a_mask_of_another_shape_is_refused(model: Model, stack: LoraStack) -> None:
     with pytest.raises(ValueError, match=r"a region's mask is \(2, 32, 32\); expected \(3, 32, 32\)"):
         run(model, regions(stack, masks()[:1, :2]))
+
+
+def test_some_frames_of_a_guide_keep_what_sdxl_is_told(model: Model) -> None:
+    """Rows are [negative of B frames, prompt of B frames], in everything that the networks get."""
+    told = torch.arange(2.0 * BATCH)[:, None]
+    added = {"added_cond_kwargs": {"text_embeds": told, "time_ids": 10.0 * told}}
+    guide = Guide(model=model, text=told[:, :, None], added=added, steers=(), guidance=2.0)
+    some = guide.of(torch.tensor([2, 0]))
+    assert some.text.flatten().tolist() == [2.0, 0.0, 5.0, 3.0]
+    kept = some.added["added_cond_kwargs"]
+    assert kept["text_embeds"].flatten().tolist() == [2.0, 0.0, 5.0, 3.0]
+    assert torch.equal(kept["time_ids"], 10.0 * kept["text_embeds"])
