@@ -68,13 +68,13 @@ def _one_line(origins: Origins, error: ValidationError, data: Any) -> str:
 def _written(location: Location, data: Any) -> Location:
     """The part of a location that is keys and numbers of lists, not pydantic's names of types."""
     for depth, part in enumerate(location):
-        is_there = part in data if isinstance(data, dict) else isinstance(part, int)
-        if not isinstance(data, dict | tuple) or not is_there:
-            is_missing = isinstance(data, dict) and depth == len(location) - 1
-            return location[: depth + is_missing]
-        if isinstance(part, int) and part >= len(data):
-            return location[:depth]
-        data = data[part]
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, tuple) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            is_missing_key = isinstance(data, dict) and depth == len(location) - 1
+            return location[: depth + is_missing_key]
     return location
 
 
