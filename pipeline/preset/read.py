@@ -68,13 +68,11 @@ def _one_line(origins: Origins, error: ValidationError, data: Any) -> str:
 def _written(location: Location, data: Any) -> Location:
     """The part of a location that is keys and numbers of lists, not pydantic's names of types."""
     for depth, part in enumerate(location):
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, tuple) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        else:
+        inside = dict(enumerate(data)) if isinstance(data, tuple) else data
+        if not isinstance(inside, dict) or part not in inside:
             is_missing_key = isinstance(data, dict) and depth == len(location) - 1
             return location[: depth + is_missing_key]
+        data = inside[part]
     return location
 
 
