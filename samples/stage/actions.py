@@ -91,10 +91,11 @@ class Performance:
     yaw: float = 0.0
     amount: float = 1.0
     phase: float = 0.0  # seconds
+    tempo: float = 1.0  # times as fast; what a shot lasts stays
 
     def pose(self, t: float, u: float) -> Pose:
         """The pose at t seconds, u in [0, 1] of the shot."""
-        angles, forward, turn = _TABLE[self.action](t + self.phase, u, self.amount)
+        angles, forward, turn = _TABLE[self.action](self.tempo * t + self.phase, u, self.amount)
         forward -= _TABLE[self.action](self.phase, 0.0, self.amount)[1]
         x, y, z = self.position
         heading = self.yaw

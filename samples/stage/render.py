@@ -17,6 +17,8 @@ UInt8Array = NDArray[np.uint8]
 Float32Array = NDArray[np.float32]
 
 OVERSAMPLE = 2
+_PANE_DEPTH, _PANE_ID = 0.25, 15  # metres; a part of the set
+_TOWARD = np.array([0.0, 0.0, 1.0], np.float32)
 _JOINT_SLACK = 0.16  # metres a joint may lie behind the surface over it: the thickest limb's radius and more
 
 
@@ -50,11 +52,16 @@ def render(scene: Scene, frame: int, *, size: tuple[int, int] = (128, 128), seed
     visible = (seen_next | (seen_before << 1)).astype(np.uint8)
     ids = np.where(hit >= 0, now.table[hit, 19], 0).astype(np.uint32)
     engine, film = looks(now, scene.look, seed=seed * 100003 + frame)
+    if scene.pane:
+        hit = np.full_like(hit, -1)
+        depth, ids = np.full_like(depth, _PANE_DEPTH), np.full_like(ids, _PANE_ID)
+        forward, backward = np.zeros_like(forward), np.zeros_like(backward)
+        visible = np.full_like(visible, 3)
     return Frame(
         engine=engine,
         film=film,
-        depth=np.where(hit >= 0, depth, np.inf).astype(np.float32),
-        normal=_normals(now, hit, depth),
+        depth=np.where((hit >= 0) | scene.pane, depth, np.inf).astype(np.float32),
+        normal=np.tile(_TOWARD, (*depth.shape, 1)) if scene.pane else _normals(now, hit, depth),
         ids=ids,
         forward=forward,
         backward=backward,
@@ -86,7 +93,7 @@ def looks(now: State, look: str, *, seed: int) -> tuple[UInt8Array, UInt8Array]:
         cam.width, cam.height, s, now.key, now.ambient, now.lamp,
     )  # fmt: skip
     size = (cam.width, cam.height)
-    flat = cv2.resize(np.sqrt(grey), size, interpolation=cv2.INTER_AREA)
+    flat = cv2.resize(np.sqrt(now.exposure * grey), size, interpolation=cv2.INTER_AREA)
     engine = np.repeat(_to_uint8(flat)[..., None], 3, axis=2)
     toned = cv2.resize(1.0 - np.exp(-1.15 * light), size, interpolation=cv2.INTER_AREA)
     return engine, grade(toned, LOOKS[look], seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from samples.stage.skeleton import Skeleton, openpose_points, solve
 FloatArray = NDArray[np.float64]
 
 _LAMP_COLOUR = (0.9, 0.62, 0.34)  # linear RGB of a set's lamp: tungsten
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # Rec. 709
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,30 @@ class Role:
 
 
 @dataclass(frozen=True)
+class Pulse:
+    """A light that turns into another colour and back: `colour` is a key of LIGHT_COLOURS.
+
+    It begins after frame `first` and is over at frame `last`, both 0-based; in the middle it is all there.
+    """
+
+    colour: str
+    first: float
+    last: float
+
+    def share(self, frame: float) -> float:
+        """How much of the light is the pulse's, 0 to 1: a raised cosine."""
+        u = (frame - self.first) / (self.last - self.first)
+        return 0.5 - 0.5 * math.cos(2.0 * math.pi * u) if 0.0 < u < 1.0 else 0.0
+
+
+@dataclass(frozen=True)
 class Scene:
     """Everything a frame is rendered from.
 
     `camera_on` is the role that the camera looks at, -1 = the middle of all; with `follow` it goes where they
-    go, else it looks at where they stand in the middle of the shot.
+    go, else it looks at where they stand in the middle of the shot. `pulse`: what the key light does
+    meanwhile. Behind a `pane`, a sheet of clear glass on the lens, the passes are the pane's, as renderers
+    write them, and the pictures what is seen through it.
     """
 
     place: str
@@ -46,6 +67,8 @@ class Scene:
     fps: int = 24
     camera_on: int = 0
     follow: bool = False
+    pulse: Pulse | None = None
+    pane: bool = False
 
     def recast(self, index: int, member: Member) -> Scene:
         """The same scene with another member in a role, at the role's body size so that the framing stays."""
@@ -67,6 +90,7 @@ class State:
     key: FloatArray  # [6] colour, then where it comes from
     ambient: FloatArray  # [3] colour
     lamp: FloatArray  # [6] place, colour; black = none
+    exposure: float = 1.0  # the key light's luminance now over that without a pulse
 
 
 def _group(table: FloatArray, first: int, last: int) -> list[float]:
@@ -97,7 +121,7 @@ def state(scene: Scene, frame: float, *, size: tuple[int, int]) -> State:
         groups.append(_group(np.concatenate(tables), count, count + len(tables[-1])))
         count += len(tables[-1])
         num_materials += len(mats[-1])
-    key, ambient, lamp = _light(scene, built.lamp, size)
+    key, ambient, lamp, exposure = _light(scene, built.lamp, frame, size)
     return State(
         table=np.concatenate(tables),
         groups=np.asarray(groups).reshape(-1, 6),
@@ -107,6 +131,7 @@ def state(scene: Scene, frame: float, *, size: tuple[int, int]) -> State:
         key=key,
         ambient=ambient,
         lamp=lamp,
+        exposure=exposure,
     )
 
 
@@ -133,17 +158,22 @@ def _camera(scene: Scene, u: float, seconds: float, size: tuple[int, int]) -> Ca
 
 
 def _light(
-    scene: Scene, lamp: FloatArray | None, size: tuple[int, int]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Key [6], ambient [3], lamp [6]. The key stands still in the world, set by the middle camera."""
+    scene: Scene, lamp: FloatArray | None, frame: float, size: tuple[int, int]
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Key [6], ambient [3], lamp [6], exposure. The key stands still in the world, set by the middle camera."""
     chosen = light(scene.light_colour, scene.light_side)
+    colour, ambient = np.asarray(chosen.colour), np.asarray(chosen.ambient)
+    usual = float(colour @ _LUMINANCE)
+    if scene.pulse is not None:
+        other, share = light(scene.pulse.colour, scene.light_side), scene.pulse.share(frame)
+        colour = colour + share * (np.asarray(other.colour) - colour)
+        ambient = ambient + share * (np.asarray(other.ambient) - ambient)
     middle = _camera(scene, 0.5, 0.5 * (scene.num_frames - 1) / scene.fps, size)
     right, up, forward = middle.rotation
     x, y, z = chosen.direction
     direction = x * right + y * up - z * forward
     direction = direction / np.linalg.norm(direction)
-    key = np.concatenate([np.asarray(chosen.colour), direction])
     lamp_row = np.zeros(6)
     if lamp is not None:
         lamp_row[:3], lamp_row[3:] = lamp, _LAMP_COLOUR
-    return key, np.asarray(chosen.ambient), lamp_row
+    return np.concatenate([colour, direction]), ambient, lamp_row, float(colour @ _LUMINANCE) / usual
