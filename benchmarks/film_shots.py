@@ -215,8 +215,8 @@ def _windows(shot: FilmShot, names: tuple[str, ...]) -> Iterator[FramePasses]:
 
 def _without_past(frame: Frame) -> Frame:
     """The first frame after a cut: no vectors to the frame before, nothing of it seen there."""
-    return replace(frame, backward=np.full_like(frame.backward, np.nan), visible=frame.visible & 1)
+    return replace(frame, backward=np.full_like(frame.backward, np.nan), visible=frame.visible & np.uint8(1))
 
 
 def _without_future(frame: Frame) -> Frame:
-    return replace(frame, forward=np.full_like(frame.forward, np.nan), visible=frame.visible & 2)
+    return replace(frame, forward=np.full_like(frame.forward, np.nan), visible=frame.visible & np.uint8(2))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import OutputError, ShotError
 from pipeline.files import stamp, write_text, writing
+from pipeline.footage import Origin, motion_origin
 from pipeline.image import is_whole_png, read_png, write_png
 from pipeline.journal import held
 from pipeline.output import (
@@ -28,7 +29,7 @@ from pipeline.output import (
 from pipeline.shot import Shot, open_shot
 from pipeline.steady.fuse import COLOUR_REACH, Seen, fuse
 from pipeline.steady.metrics import Step
-from pipeline.steps import Origin, check_fits, each_frame, film_name, iterate_ways, motion_origin, used_files
+from pipeline.steps import check_fits, each_frame, film_name, iterate_ways, used_files
 
 OnFrame = Callable[[str, int, int], None]  # (name, frames done, frames in all)
 VERSION = 1  # raise it when the code changes what comes out: old frames are then not taken for done

@@ -1,11 +1,12 @@
 """What a render leaves on disk while it runs, so that an interrupted one goes on where it stopped.
 
 OUT/<shot>/plan.json            the plan that the frames belong to; written before the first frame
+           keys/timeline.json, key.0001.png ...   method "keys": which frames are keys, and these as styled
            frames/styled.0001.png   each whole or not there
            <shot>.mp4, record.json  written at the end; record.json last, so its presence means done
 
-plan.json also keeps the seconds spent on these frames, over all runs (a run that was killed adds none), and
-notes on what came up while they were made.
+plan.json also keeps the seconds spent on these frames, over all runs (a run that was killed adds none), how
+many frames' worth of pixels were denoised, and notes on what came up while they were made.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class Journal:
     def frames(self) -> Path:
         return self.folder / "frames"
 
+    @property
+    def keys(self) -> Path:
+        return self.folder / "keys"
+
     def frame(self, index: int) -> Path:
         """The file of the frame with this index (0-based); it carries the source's frame number."""
         return self.frames / f"styled.{self.plan.frame_numbers[index]:04d}.png"
@@ -58,9 +63,10 @@ class Journal:
             self.frames.mkdir(parents=True, exist_ok=True)
             self.record.unlink(missing_ok=True)
             if not self._belongs():
-                for stale in self.frames.glob("styled.*.png"):
-                    stale.unlink()
-        self._write_plan(self.seconds(), self.notes())
+                stale = [*self.frames.glob("styled.*.png"), *self.keys.glob("key.*.png")]
+                for file in (*stale, *self.keys.glob("timeline.*")):
+                    file.unlink()
+        self._write_plan()
 
     def seconds(self) -> dict[str, float]:
         """Seconds by stage that all runs so far spent on this plan's frames."""
@@ -71,7 +77,16 @@ class Journal:
         """Add what a run spent to the total."""
         before = self.seconds()
         added = {name: before.get(name, 0.0) + value for name, value in seconds.items()}
-        self._write_plan(before | added, self.notes())
+        self._write_plan(seconds_spent=before | added)
+
+    def denoised(self) -> float:
+        """How many frames' worth of pixels the model has made, over all runs."""
+        stored = _read_json(self._plan_file).get("denoised_frames") if self._belongs() else None
+        return float(stored) if isinstance(stored, int | float) else 0.0
+
+    def add_denoised(self, frames: float) -> None:
+        """Add what a run has denoised to the total."""
+        self._write_plan(denoised_frames=self.denoised() + frames)
 
     def notes(self) -> tuple[str, ...]:
         """What came up while these frames were made, over all runs; the plan's own notes are not among it."""
@@ -81,13 +96,18 @@ class Journal:
     def add_notes(self, notes: Sequence[str]) -> None:
         """Keep notes for the record, each once. The folder must have begun."""
         if new := [note for note in notes if note not in self.notes()]:
-            self._write_plan(self.seconds(), (*self.notes(), *new))
+            self._write_plan(run_notes=[*self.notes(), *new])
 
     def tidy(self) -> None:
         """Take the plan away again where no frame came of it: there is nothing to go on with."""
-        with contextlib.suppress(OSError):  # rmdir refuses a folder that holds frames
-            self.frames.rmdir()
-            self._plan_file.unlink(missing_ok=True)
+        if any(self.frames.glob("styled.*.png")) or any(self.keys.glob("key.*.png")):
+            return
+        with contextlib.suppress(OSError):
+            for file in (*self.keys.glob("timeline.*"), self._plan_file):
+                file.unlink(missing_ok=True)
+            for folder in (self.keys, self.frames):
+                if folder.exists():
+                    folder.rmdir()
 
     @property
     def _plan_file(self) -> Path:
@@ -97,8 +117,14 @@ class Journal:
         """Whether the frames on disk are this plan's."""
         return _read_json(self._plan_file).get("frames_digest") == self.plan.frames_digest
 
-    def _write_plan(self, spent: Mapping[str, float], notes: Sequence[str]) -> None:
-        data = plan_as_json(self.plan) | {"seconds_spent": dict(spent), "run_notes": list(notes)}
+    def _write_plan(self, **changed: Any) -> None:
+        """The plan with what was counted so far, some of it changed."""
+        counted = {
+            "seconds_spent": self.seconds(),
+            "denoised_frames": self.denoised(),
+            "run_notes": list(self.notes()),
+        }
+        data = plan_as_json(self.plan) | counted | changed
         write_text(self._plan_file, json.dumps(data, indent=1) + "\n")
 
     def has(self, start: int, stop: int) -> bool:

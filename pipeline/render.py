@@ -1,8 +1,7 @@
 """The spine of one shot: plan -> frames -> controls -> diffuse -> steady -> encode -> record.
 
-`diffuse` knows models and no time, `steady` knows geometry and no models; here they meet. Frames go to
-disk one by one, so a render that was stopped goes on at the first frame that is not there, with the same
-bytes.
+Frames go to disk one by one, so a render that was stopped goes on at the first frame that is not there, with
+the same bytes. How they are made is `methods`'.
 
 `styling` is imported when frames are to be made, because it loads torch: to refuse a shot, or to find it
 done, takes a second then, not twenty.
@@ -13,16 +12,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import diffuse
-from pipeline.conform import frames_at, geometry_at
-from pipeline.image import UInt8Array
 from pipeline.journal import Journal, held
 from pipeline.output import (
     Record,
@@ -33,13 +27,12 @@ from pipeline.output import (
     render_bytes,
     write_record,
 )
-from pipeline.plan import Plan, input_files, make_plan, model_files, plan_as_json
+from pipeline.plan import input_files, make_plan, model_files, plan_as_json
 from pipeline.preset import Preset
 from pipeline.shot import Shot
-from pipeline.steady import carry, finish, visible_backward
 
 if TYPE_CHECKING:
-    from pipeline.styling import Inputs, Precision, Stylist
+    from pipeline.styling import Precision, Stylist
 
 OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
 
@@ -111,101 +104,18 @@ def _make_frames(
         return 0, 0.0
     on_frame(plan.shot, 0, plan.num_frames)
     started = time.perf_counter()
-    styling = importlib.import_module("pipeline.styling")
+    styling, methods = (importlib.import_module(f"pipeline.{name}") for name in ("styling", "methods"))
     stylist: Stylist = styling.load_stylist(plan, **dataclasses.asdict(machine), offline=offline)
     journal.begin()  # only now: what is there stays if the model cannot be loaded
     ready = time.perf_counter()
     try:
-        num_rendered = METHODS[plan.method](shot, stylist, journal, on_frame)
+        num_rendered = methods.METHODS[plan.method](methods.Work(shot, stylist, journal, on_frame))
     finally:  # an interrupted run's frames stay, so its seconds count too
         seconds = time.perf_counter() - ready
         journal.add_seconds({"load": ready - started, "frames": seconds})
         journal.add_notes(stylist.notes)
         journal.tidy()
     return num_rendered, seconds
-
-
-def _by_frame(shot: Shot, stylist: Stylist, journal: Journal, on_frame: OnFrame) -> int:
-    """Each frame alone, in groups. A group with a frame missing is made again as a whole.
-
-    While a group is computed, the next is read and the one before it written.
-    """
-    plan = journal.plan
-    todo = [group for group in plan.groups(stylist.most) if not journal.has(*group)]
-    done = plan.num_frames - sum(stop - start for start, stop in todo)
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        ahead = deque(reader.submit(_read, shot, plan, *group) for group in todo[:1])
-        written: deque[tuple[int, Future[None]]] = deque()
-
-        def settle() -> None:
-            nonlocal done
-            count, write = written.popleft()
-            write.result()
-            done += count
-            on_frame(plan.shot, done, plan.num_frames)
-
-        for number, (start, stop) in enumerate(todo):
-            inputs = ahead.popleft().result()
-            ahead.extend(reader.submit(_read, shot, plan, *group) for group in todo[number + 1 : number + 2])
-            styled = stylist.style(start, inputs)
-            if written:
-                settle()
-            written.append((stop - start, writer.submit(journal.write, start, styled)))
-        while written:
-            settle()
-    return sum(stop - start for start, stop in todo)
-
-
-def _by_blend(shot: Shot, stylist: Stylist, journal: Journal, on_frame: OnFrame) -> int:
-    """Frame after frame, each leaning on the one before it, carried along the motion."""
-    plan, num_rendered = journal.plan, 0
-    for index in range(plan.num_frames):
-        if not journal.has(index, index + 1):
-            journal.write(index, _blended(shot, stylist, journal, index)[None])
-            num_rendered += 1
-        on_frame(plan.shot, index + 1, plan.num_frames)
-    return num_rendered
-
-
-METHODS: dict[str, Callable[[Shot, Stylist, Journal, OnFrame], int]] = {
-    "frame": _by_frame,
-    "blend": _by_blend,
-}
-
-
-def _blended(shot: Shot, stylist: Stylist, journal: Journal, index: int) -> UInt8Array:
-    """One frame [H, W, 3] from the render and the styled frame before it."""
-    plan = journal.plan
-    inputs = _read(shot, plan, index, index + 1)
-    if index == 0:
-        first: UInt8Array = stylist.style(0, inputs)[0]
-        return first
-    geometry = geometry_at(shot, index, width=plan.width, height=plan.height)
-    visible = visible_backward(
-        ids_now=geometry.ids[1],
-        ids_previous=geometry.ids[0],
-        depth_now=geometry.depth[1],
-        depth_previous=geometry.depth[0],
-        backward_flow=geometry.backward,
-        visible=geometry.visible,
-    )
-    engine = frames_at(shot, index - 1, index + 1, width=plan.width, height=plan.height)
-    carried = carry(
-        journal.read(index - 1),
-        geometry.backward,
-        visible=visible,
-        engine_now=engine[1],
-        engine_previous=engine[0],
-    )
-    look = plan.looks[index]
-    known = diffuse.KnownPixels(carried.pixels[None], carried.mask[None], until=look.blend_until)
-    styled = stylist.style(index, inputs, known=known)[0]
-    return finish(styled, carried, weight=look.blend_weight)
-
-
-def _read(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
-    inputs: Inputs = importlib.import_module("pipeline.styling").read_inputs(shot, plan, start, stop)
-    return inputs
 
 
 def _write_record(shot: Shot, journal: Journal) -> None:
@@ -223,6 +133,7 @@ def _write_record(shot: Shot, journal: Journal) -> None:
         outputs=(journal.video.name, journal.frames.name),
         seconds={name: round(value, 3) for name, value in journal.seconds().items()},
         notes=(*plan.notes, *journal.notes()),
+        denoised=round(journal.denoised() / plan.num_frames, 4),
     )
     write_record(journal.record, record)
 

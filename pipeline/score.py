@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.conform import nearest
 from pipeline.files import write_text
+from pipeline.footage import Origin, motion_origin
 from pipeline.image import UInt8Array
 from pipeline.output.plot import write_plot
 from pipeline.shot import Shot, open_shot, read_pass
@@ -27,7 +28,7 @@ from pipeline.steady.metrics import (
     pair_error,
 )
 from pipeline.steady.picture import depth_edge_agreement
-from pipeline.steps import Origin, check_fits, each_frame, film_name, iterate_steps, motion_origin
+from pipeline.steps import check_fits, each_frame, film_name, iterate_steps
 
 PANELS = {
     "E_warp to the next frame": {"styled": "e_warp", "source": "source"},

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
 
-import cv2
-import numpy as np
-
-from pipeline.conform import nearest
 from pipeline.errors import ShotError
-from pipeline.image import Float32Array, UInt8Array, resize
-from pipeline.shot import Shot, iterate_frames, read_motion, read_pass
+from pipeline.footage import Footage, motion_origin
+from pipeline.image import UInt8Array, resize
+from pipeline.shot import Shot, iterate_frames
 from pipeline.steady.metrics import Step
-from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_before
-from pipeline.steady.warp import BoolArray, in_frame, warp
 
-Origin = Literal["motion pass", "estimated (DIS)"]
 WINDOW = 8  # frames read at a time
 ASPECT_TOLERANCE = 0.02  # a render may be cropped or padded to even sizes
-GREY_TOLERANCE = 32.0  # levels of 255: light changes less than this from frame to frame
-ROUND_TRIP = 1.0  # pixels: there and back again must end this near, where no pass tells what is seen
-
-
-def motion_origin(shot: Shot) -> Origin:
-    """Where `iterate_ways` takes this shot's motion from."""
-    return "motion pass" if "motion" in shot.passes else "estimated (DIS)"
 
 
 def film_name(styled: Shot, shot: Shot) -> str:
@@ -79,90 +65,9 @@ def iterate_ways(shot: Shot, *, width: int, height: int, start: int = 0) -> Iter
     """The pairs of steps t -> t + 1 and t + 1 -> t from t = `start` on, at the given size, one at a time.
 
     With a motion pass the flow is exact. What is seen in both frames then comes from the `visible` pass, else
-    from ids and depth, else from going there and back. Without one, flow is OpenCV's DIS (Kroeger et al.
-    2016) on the shot's own pictures, seen where there and back agree and the grey stays about the
-    same. Raises ShotError for a damaged pass.
+    from ids and depth, else from going there and back. Without one, flow is estimated on the shot's own
+    pictures. Raises ShotError for a damaged pass.
     """
-    if motion_origin(shot) == "motion pass":
-        for t in range(start, shot.num_frames - 1):
-            yield _exact(shot, t, width, height)
-    else:
-        yield from _estimated(shot, start, width, height)
-
-
-def _exact(shot: Shot, t: int, width: int, height: int) -> tuple[Step, Step]:
-    motion = read_motion(shot, t, t + 2)
-    scale = np.array([width / shot.width, height / shot.height], np.float32)
-    forward, backward = (
-        nearest(flow, width=width, height=height) * scale for flow in (motion.forward[0], motion.backward[1])
-    )
-    seen_onward, seen_back = _seen(shot, t, forward, backward)
-    return Step(forward, seen_onward), Step(backward, seen_back)
-
-
-def _seen(shot: Shot, t: int, forward: Float32Array, backward: Float32Array) -> tuple[BoolArray, BoolArray]:
-    """Which pixels of frame t are seen in t + 1, and which of t + 1 in t: each bool [H, W]."""
-    height, width = forward.shape[:2]
-    if "visible" in shot.passes:
-        visible = _picked(shot, "visible", t, width, height)
-        onward: BoolArray = in_frame(forward) & (visible[0] & VISIBLE_NEXT > 0)
-        back: BoolArray = in_frame(backward) & (visible[1] & VISIBLE_PREVIOUS > 0)
-        return onward, back
-    if not {"ids", "depth"} & set(shot.passes):
-        return round_trip(forward, backward), round_trip(backward, forward)
-    ids = np.zeros((2, height, width), np.uint32)
-    if "ids" in shot.passes:
-        ids = _picked(shot, "ids", t, width, height)
-    depth = np.full((2, height, width), np.inf, np.float32)
-    if "depth" in shot.passes:
-        depth = _picked(shot, "depth", t, width, height)
-    onward, back = (
-        seen_before(
-            ids_now=ids[here],
-            ids_previous=ids[there],
-            depth_now=depth[here],
-            depth_previous=depth[there],
-            backward_flow=flow,
-        )
-        for here, there, flow in ((0, 1, forward), (1, 0, backward))
-    )
-    return onward, back
-
-
-def _picked(shot: Shot, name: str, t: int, width: int, height: int) -> Any:
-    """Frames t and t + 1 of a pass at the given size."""
-    return np.stack([nearest(each, width=width, height=height) for each in read_pass(shot, name, t, t + 2)])
-
-
-def _estimated(shot: Shot, start: int, width: int, height: int) -> Iterator[tuple[Step, Step]]:
-    earlier: UInt8Array | None = None
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    for frame in each_frame(shot, width=width, height=height, start=start):
-        later = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        if earlier is not None:
-            forward, backward = estimator.calc(earlier, later, None), estimator.calc(later, earlier, None)
-            yield (
-                Step(forward, round_trip(forward, backward) & _alike(earlier, later, forward)),
-                Step(backward, round_trip(backward, forward) & _alike(later, earlier, backward)),
-            )
-        earlier = later
-
-
-def _alike(here: UInt8Array, there: UInt8Array, flow: Float32Array) -> BoolArray:
-    """Where the flow leads to about the same grey, bool [H, W]: over a cut even flat places "agree"."""
-    difference = np.abs(warp(there, flow).astype(np.float32) - here)
-    alike: BoolArray = difference <= GREY_TOLERANCE
-    return alike
-
-
-def round_trip(forward: Float32Array, backward: Float32Array) -> BoolArray:
-    """Where going along `forward` and back along `backward` ends within a pixel of the start: bool [H, W].
-
-    Both float32 [H, W, 2] in pixels; false where either has no vector or the way leaves the frame.
-    """
-    unknown = np.logical_not(np.isfinite(backward).all(axis=2))
-    back = warp(np.where(unknown[..., None], np.float32(0.0), backward), forward)
-    lost = warp(unknown.astype(np.float32), forward) > 0.0
-    off = np.linalg.norm(np.nan_to_num(forward, nan=0.0, posinf=0.0, neginf=0.0) + back, axis=2)
-    agreed: BoolArray = in_frame(forward) & ~lost & (off <= ROUND_TRIP)
-    return agreed
+    footage = Footage(shot, width=width, height=height)
+    for t in range(start, shot.num_frames - 1):
+        yield footage.onward(t), footage.back(t + 1)

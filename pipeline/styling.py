@@ -5,6 +5,7 @@ What is read next, what is computed and what is written overlap in `render.py`; 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,25 @@ class Inputs:
         controls = {kind: pictures[start:stop] for kind, pictures in self.controls.items()}
         return Inputs(self.frames[start:stop], controls, self.masks[:, start:stop])
 
+    def box(self, left: int, top: int, right: int, bottom: int) -> Inputs:
+        """These cut to a box of pixels."""
+        rows, columns = slice(top, bottom), slice(left, right)
+        return Inputs(
+            np.ascontiguousarray(self.frames[:, rows, columns]),
+            {k: np.ascontiguousarray(v[:, rows, columns]) for k, v in self.controls.items()},
+            np.ascontiguousarray(self.masks[:, :, rows, columns]),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Inputs]) -> Inputs:
+        """Several as one, in their order."""
+        kinds = parts[0].controls
+        return cls(
+            np.concatenate([part.frames for part in parts]),
+            {kind: np.concatenate([part.controls[kind] for part in parts]) for kind in kinds},
+            np.concatenate([part.masks for part in parts], axis=1),
+        )
+
 
 def read_inputs(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
     """Frames start..stop at the rendered size, and their control images."""
@@ -71,35 +91,53 @@ class Stylist:
     most: int
     notes: list[str] = field(default_factory=list)
 
-    def style(self, start: int, inputs: Inputs, *, known: diffuse.KnownPixels | None = None) -> UInt8Array:
-        """The frames from index `start` on, which share one look, styled: uint8 [T, H, W, 3].
+    def style(
+        self,
+        frames: Sequence[int],
+        inputs: Inputs,
+        *,
+        known: diffuse.KnownPixels | None = None,
+        noise: Float32Array | None = None,
+        together: bool = False,
+    ) -> UInt8Array:
+        """Frames by their indices, styled, uint8 RGB [T, H, W, 3]; their looks differ in prompts at most.
 
-        Where memory runs out, half as many frames at once are tried, then a VAE in tiles, each with a note.
-        Raises ModelError when one frame does not fit, or comes out as no finite numbers.
+        `inputs`, `known` and `noise` (unit noise [T, C, h, w] in place of the seeds') are theirs; `together`:
+        they look at each other (`diffuse/joint.py`). Where memory runs out, half as many frames at once are
+        tried, then a VAE in tiles, each with a note. Raises ModelError when one frame does not fit, or comes
+        out as no finite numbers.
         """
-        count = len(inputs.frames)
-        if count > self.most:
-            return self._in_parts(start, inputs)
-        look = self.plan.looks[start]
-        self.loras.wear(look.loras)
-        settings = _settings(look, clip_skip=self.plan.clip_skip)
-        seeds = self.plan.seeds[start : start + count]
-        regions = self._regions([look] * count, inputs)
+        if len(frames) > self.most:
+            return self._in_parts(frames, inputs, known, noise, together)
+        looks = [self.plan.looks[t] for t in frames]
+        self.loras.wear(looks[0].loras)
+        settings = _settings(looks[0], clip_skip=self.plan.clip_skip)
         try:
             styled: UInt8Array = diffuse.img2img(
-                self.model, inputs.frames, inputs.controls, settings, seeds, known=known, regions=regions
+                self.model,
+                inputs.frames,
+                inputs.controls,
+                settings,
+                [self.plan.seeds[t] for t in frames],
+                known=known,
+                prompts=[(look.prompt, look.negative) for look in looks],
+                noise=noise,
+                together=together,
+                regions=self._regions(looks, inputs),
             )
             return styled
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
             if not _is_out_of_memory(error):
                 raise
         except NotFiniteError:
+            numbers = self.plan.frame_numbers
             raise ModelError(
-                f"frames {self.plan.frame_numbers[start]} to {self.plan.frame_numbers[start + count - 1]}: "
+                f"frames {numbers[frames[0]]} to {numbers[frames[-1]]}: "
                 f"the model gave numbers that are not finite in {self.model.dtype}; take --precision bf16 or "
                 "fp32, or another VAE"
             ) from None
-        return self._with_less(start, inputs, known)
+        self._make_room(len(frames), inputs)
+        return self.style(frames, inputs, known=known, noise=noise, together=together)
 
     def _regions(self, looks: Sequence[Look], inputs: Inputs) -> diffuse.Regions | None:
         """The regions that are in any of these frames, whose LoRAs are the same; None where none is."""
@@ -112,38 +150,60 @@ class Stylist:
                 parts.append(diffuse.Region(prompts, own[0].loras, mask))
         return diffuse.Regions(tuple(parts), self.loras, looks[0].loras) if parts else None
 
-    def _with_less(self, start: int, inputs: Inputs, known: diffuse.KnownPixels | None) -> UInt8Array:
-        """The same frames with less memory; outside the failed call, so that its tensors are gone."""
+    def noise(self, frame: int, height: int, width: int, *, offset: int = 0) -> Float32Array:
+        """The unit noise [C, h, w] that a frame's seed stands for, at a size in pixels."""
+        drawn: Float32Array = diffuse.start_noise(self.model, height, width, self.plan.seeds[frame] + offset)
+        return drawn
+
+    def _make_room(self, count: int, inputs: Inputs) -> None:
+        """Ask for less memory from here on; outside the failed call, so that its tensors are gone."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if self.loras.release():
             self._say("memory ran out; the regions' LoRAs are merged anew in each step from here on")
-            return self.style(start, inputs, known=known)
-        count = len(inputs.frames)
+            return
         if count > 1:
             self.most = count // 2
             self._say(f"memory ran out with {count} frames at once; {self.most} from here on")
-            return self._in_parts(start, inputs)
+            return
         if getattr(self.model.vae, "use_tiling", True):
+            height, width = inputs.frames.shape[1:3]
             raise ModelError(
-                f"{self.plan.width}x{self.plan.height}: not even one frame fits into memory; make size "
+                f"{width}x{height}: not even one frame fits into memory; make size "
                 "smaller, take controls out, or take --precision fp16"
             )
         self.model.vae.enable_tiling()
         self._say("memory ran out with one frame; the VAE works in tiles from here on")
-        return self.style(start, inputs, known=known)
 
-    def _in_parts(self, start: int, inputs: Inputs) -> UInt8Array:
+    def _in_parts(
+        self,
+        frames: Sequence[int],
+        inputs: Inputs,
+        known: diffuse.KnownPixels | None,
+        noise: Float32Array | None,
+        together: bool,
+    ) -> UInt8Array:
         parts, done = [], 0
-        while done < len(inputs.frames):
-            step = self.most  # it may shrink on the way
-            parts.append(self.style(start + done, inputs.part(done, done + step)))
-            done += step
+        while done < len(frames):
+            part = slice(done, done + self.most)  # it may shrink on the way
+            styled = self.style(
+                frames[part],
+                inputs.part(part.start, part.stop),
+                known=None if known is None else _part(known, part),
+                noise=None if noise is None else noise[part],
+                together=together,
+            )
+            parts.append(styled)
+            done += len(styled)
         return np.concatenate(parts)
 
     def _say(self, note: str) -> None:
         _LOG.warning("%s", note)
         self.notes.append(note)
+
+
+def _part(known: diffuse.KnownPixels, part: slice) -> diffuse.KnownPixels:
+    return diffuse.KnownPixels(known.pixels[part], known.mask[part], known.until)
 
 
 def load_stylist(
@@ -183,7 +243,7 @@ def load_stylist(
         for text in texts:
             condition(model, [text], plan.clip_skip)  # a clip_skip too high fails here
     # a frame's bytes on a CPU depend on how many share its pass, so that number is the family's own there
-    most = model.family.frames_at_once if on_cpu and plan.method == "frame" else plan.batch
+    most = model.family.frames_at_once if on_cpu else plan.batch
     return Stylist(plan=plan, model=model, loras=stack, most=most, notes=list(stack.left_out))
 
 
@@ -206,6 +266,14 @@ def _is_out_of_memory(error: Exception) -> bool:
     words = ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(word in str(error) for word in words)
+
+
+def settings_of(look: Look) -> Look:
+    """A look without what may differ between frames of one pass: prompts, seed, how much a region counts."""
+    regions = tuple(dataclasses.replace(r, prompt=(), negative=(), weight=0.0) for r in look.regions)
+    return dataclasses.replace(
+        look, prompt=(), negative=(), seed=0, blend_weight=0.0, blend_until=0.0, regions=regions
+    )
 
 
 def _settings(look: Look, *, clip_skip: int) -> diffuse.Img2ImgSettings:

@@ -106,7 +106,7 @@ def test_out_of_memory_lets_go_of_the_held_weights_first(
 ) -> None:
     plan = make_plan(shot, load_preset(folder / "frame.toml", overrides=["beat=[]"]))
     stylist, inputs = load_stylist(plan, device="cpu"), read_inputs(shot, plan, 0, 2)
-    expected = stylist.style(0, inputs)
+    expected = stylist.style([0, 1], inputs)
     assert stylist.loras._held
     whole, counts = diffuse.img2img, []
 
@@ -117,7 +117,7 @@ def test_out_of_memory_lets_go_of_the_held_weights_first(
         return whole(model, frames, *rest, **more)
 
     monkeypatch.setattr(diffuse, "img2img", img2img)
-    np.testing.assert_array_equal(stylist.style(0, inputs), expected)
-    np.testing.assert_array_equal(stylist.style(0, inputs), expected)
+    np.testing.assert_array_equal(stylist.style([0, 1], inputs), expected)
+    np.testing.assert_array_equal(stylist.style([0, 1], inputs), expected)
     assert counts == [2, 2, 2] and stylist.most == 4
     assert stylist.notes == ["memory ran out; the regions' LoRAs are merged anew in each step from here on"]

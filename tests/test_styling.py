@@ -53,13 +53,13 @@ def test_out_of_memory_halves_the_frames_and_goes_on(
     stylist: Stylist, shot: Shot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = read_inputs(shot, stylist.plan, 0, NUM_FRAMES)
-    alone = np.concatenate([stylist.style(t, inputs.part(t, t + 1)) for t in range(NUM_FRAMES)])
+    alone = np.concatenate([stylist.style([t], inputs.part(t, t + 1)) for t in range(NUM_FRAMES)])
     counts = limited(1, monkeypatch)
-    np.testing.assert_array_equal(stylist.style(0, inputs), alone)
+    np.testing.assert_array_equal(stylist.style(range(NUM_FRAMES), inputs), alone)
     assert counts == [4, 2, 1, 1, 1, 1]
     assert stylist.most == 1
     counts.clear()
-    np.testing.assert_array_equal(stylist.style(0, inputs), alone)
+    np.testing.assert_array_equal(stylist.style(range(NUM_FRAMES), inputs), alone)
     assert counts == [1, 1, 1, 1] and len(stylist.notes) == 2  # it does not run into the wall again
     assert stylist.notes[0] == "memory ran out with 4 frames at once; 2 from here on"
 
@@ -69,7 +69,7 @@ def test_one_frame_too_many_tries_tiles_and_then_says_so(
 ) -> None:
     counts = limited(0, monkeypatch)
     with pytest.raises(ModelError, match="64x64: not even one frame fits into memory; make size smaller"):
-        stylist.style(0, read_inputs(shot, stylist.plan, 0, 1))
+        stylist.style([0], read_inputs(shot, stylist.plan, 0, 1))
     assert counts == [1, 1] and stylist.model.vae.use_tiling
     assert stylist.notes == ["memory ran out with one frame; the VAE works in tiles from here on"]
 
@@ -77,14 +77,14 @@ def test_one_frame_too_many_tries_tiles_and_then_says_so(
 def test_numbers_that_overflow_are_one_line(stylist: Stylist, shot: Shot) -> None:
     stylist.model.unet.conv_out.bias.data.fill_(float("inf"))
     with pytest.raises(ModelError, match=r"frames 1 to 1: the model gave numbers that are not finite"):
-        stylist.style(0, read_inputs(shot, stylist.plan, 0, 1))
+        stylist.style([0], read_inputs(shot, stylist.plan, 0, 1))
 
 
 def test_the_precision_asked_for(shot: Shot, stylist: Stylist) -> None:
     half = load_stylist(stylist.plan, device="cpu", precision="bf16")
     assert half.model.dtype == torch.bfloat16 and half.model.controlnets["depth"].dtype == torch.bfloat16
     inputs = read_inputs(shot, stylist.plan, 0, 1)
-    far = np.abs(half.style(0, inputs).astype(int) - stylist.style(0, inputs))
+    far = np.abs(half.style(0, inputs).astype(int) - stylist.style(range(NUM_FRAMES), inputs))
     assert 0 < far.mean() < 8  # another rounding of the same picture
 
 

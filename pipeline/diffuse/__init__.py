@@ -8,22 +8,31 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pipeline.diffuse.settings import SCHEDULER_NAMES, ControlUse, Img2ImgSettings, KnownPixels, Region
+from pipeline.diffuse.settings import (
+    SCHEDULER_NAMES,
+    ControlUse,
+    Img2ImgSettings,
+    KnownPixels,
+    Prompts,
+    Region,
+)
 
 if TYPE_CHECKING:
-    from pipeline.diffuse.denoise import img2img
+    from pipeline.diffuse.denoise import img2img, start_noise
     from pipeline.diffuse.regions import Regions
 
-_HOMES = {"img2img": "denoise", "Regions": "regions"}
+_HOMES = {"img2img": "denoise", "start_noise": "denoise", "Regions": "regions"}
 
 __all__ = [
     "SCHEDULER_NAMES",
     "ControlUse",
     "Img2ImgSettings",
     "KnownPixels",
+    "Prompts",
     "Region",
     "Regions",
     "img2img",
+    "start_noise",
 ]
 
 

@@ -28,18 +28,18 @@ def condition(model: Model, prompts: Sequence[Prompt], clip_skip: int) -> Condit
 
 
 def rows_of(said: Conditioning, shape: tuple[int, ...]) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Each prompt's row for each of B frames, [n * B, L, width], and what SDXL's UNet is told besides.
+    """The prompts' rows [N, L, width], and what SDXL's UNet is told besides.
 
-    `shape` is B, H, W in pixels. SDXL is conditioned on the size of the picture that a crop was taken from,
+    `shape` is H, W in pixels. SDXL is conditioned on the size of the picture that a crop was taken from,
     the crop's corner, and the size wanted (Podell et al. 2023, 2.2): here the frame is whole.
     """
-    batch, height, width = shape
-    tokens = said.tokens.repeat_interleave(batch, dim=0)
+    height, width = shape
+    tokens = said.tokens
     if said.pooled is None:
         return tokens, {}
-    pooled = said.pooled.repeat_interleave(batch, dim=0)  # [n * B, P]
     sizes = torch.tensor([height, width, 0, 0, height, width], dtype=tokens.dtype, device=tokens.device)
-    return tokens, {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes.expand(len(tokens), -1)}}
+    added = {"text_embeds": said.pooled, "time_ids": sizes.expand(len(tokens), -1)}
+    return tokens, {"added_cond_kwargs": added}
 
 
 def _encoded(model: Model, texts: tuple[str, ...], clip_skip: int) -> Conditioning:

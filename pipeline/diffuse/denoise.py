@@ -11,9 +11,10 @@ import torch
 
 from pipeline.diffuse.anchor import Anchor
 from pipeline.diffuse.guide import Guide
+from pipeline.diffuse.joint import joint
 from pipeline.diffuse.regions import Composite, Regions
 from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps, step_arguments
-from pipeline.diffuse.settings import Img2ImgSettings, KnownPixels
+from pipeline.diffuse.settings import Img2ImgSettings, KnownPixels, Prompts
 from pipeline.models import Model, decode_latents, encode_images
 
 
@@ -26,21 +27,27 @@ def img2img(
     seeds: Sequence[int],  # [B]
     *,
     known: KnownPixels | None = None,
+    prompts: Sequence[Prompts] | None = None,  # [B]
+    noise: npt.NDArray[np.float32] | None = None,  # [B, C, h, w]
+    together: bool = False,
     regions: Regions | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Restyle `frames`, each with its own noise, together in one batch.
 
     `frames` uint8 RGB [B, H, W, 3], sides multiples of the family's size; `controls` holds a control image
     per frame for each kind that `settings.controls` uses (others are ignored); `seeds` one integer per frame,
-    drawn on the CPU, so that a frame's noise depends neither on its batch nor on the device. Returns uint8
-    RGB [B, H, W, 3].
-    Parts of the frames may have prompts and LoRAs of their own (`regions`).
+    drawn on the CPU, so that a frame's noise depends neither on its batch nor on the device. `prompts`: what
+    each frame is told, in place of the settings' prompts; `noise`: unit noise to start from, in place of the
+    seeds' (the seeds still draw what steps add); `together`: the frames look at each other and at the first
+    (`pipeline/diffuse/joint.py`); `regions`: parts of the frames with prompts and LoRAs of their own. Returns
+    uint8 RGB [B, H, W, 3].
     Raises ModelError for a control without its image or ControlNet, a size the model cannot take, a prompt
     with `<lora:...>`; ValueError for arrays whose shapes disagree. SDEdit (Meng et al. 2021) with ControlNets
     (Zhang et al. 2023).
     """
+    further: dict[str, Any] = {"known": known, "prompts": prompts, "noise": noise, "together": together}
     return decode_latents(
-        model, denoise(model, frames, controls, settings, seeds, known=known, regions=regions)
+        model, denoise(model, frames, controls, settings, seeds, regions=regions, **further)
     )
 
 
@@ -53,6 +60,9 @@ def denoise(
     seeds: Sequence[int],  # [B]
     *,
     known: KnownPixels | None = None,
+    prompts: Sequence[Prompts] | None = None,  # [B]
+    noise: npt.NDArray[np.float32] | None = None,  # [B, C, h, w]
+    together: bool = False,
     regions: Regions | None = None,
 ) -> torch.Tensor:
     """`img2img` up to the decoder: latents float32 [B, C, h, w]."""
@@ -65,19 +75,23 @@ def denoise(
     if len(timesteps) == 0:
         return clean
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    noise = _noise(clean, generators)  # [B, C, h, w]
+    drawn = _noise(clean, generators)  # [B, C, h, w]
+    if noise is not None:
+        drawn = torch.from_numpy(noise).to(drawn)
     further = step_arguments(settings.scheduler, generators)
-    whole = Guide.prepare(model, controls, settings, frames.shape[:3])
+    shape = frames.shape[:3]
+    whole = Guide.prepare(model, controls, settings, shape, prompts=prompts)
     guide: Guide | Composite = whole
     if regions is not None:
-        guide = Composite.prepare(whole, regions, settings, frames.shape[:3], size=clean.shape[-2:])
+        size = clean.shape[-2:]
+        guide = Composite.prepare(whole, regions, settings, shape, size=size, together=together)
     latents: torch.Tensor
     if settings.strength == 1.0:
-        latents = noise * scheduler.init_noise_sigma
+        latents = drawn * scheduler.init_noise_sigma
     else:
-        latents = _add_noise(scheduler, clean, noise, timesteps[0])
+        latents = _add_noise(scheduler, clean, drawn, timesteps[0])
     anchor = None if known is None else Anchor.prepare(model, known, scheduler, latents, further)
-    with guide.hints_given():
+    with guide.hints_given(), joint(model, len(frames) if together else 1):
         for i, t in enumerate(timesteps):
             if anchor is not None and i / len(timesteps) < anchor.until:
                 latents = anchor.pull(scheduler, latents)
@@ -86,6 +100,15 @@ def denoise(
             prediction = guide.predict(noisy, t, i, len(timesteps))
             latents = scheduler.step(prediction, t, latents, return_dict=False, **further)[0]
     return latents
+
+
+def start_noise(model: Model, height: int, width: int, seed: int) -> npt.NDArray[np.float32]:
+    """The unit noise [C, h, w] that a frame of this size in pixels starts from with this seed."""
+    config = model.vae.config
+    shrink = 2 ** (len(config.block_out_channels) - 1)
+    like = torch.empty((1, config.latent_channels, height // shrink, width // shrink))
+    noise: npt.NDArray[np.float32] = _noise(like, [torch.Generator().manual_seed(seed)])[0].numpy()
+    return noise
 
 
 def _check_shapes(frames: npt.NDArray[np.uint8], seeds: Sequence[int], known: KnownPixels | None) -> None:

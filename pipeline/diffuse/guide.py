@@ -55,12 +55,21 @@ class Guide:
         controls: Mapping[str, npt.NDArray[np.uint8]],
         settings: Img2ImgSettings,
         shape: tuple[int, ...],  # B, H, W
+        *,
+        prompts: Sequence[Prompts] | None = None,  # [B]
     ) -> Guide:
-        """`controls` as `img2img` takes them. Raises ModelError for a control without image or ControlNet."""
-        prompts = [settings.prompt] if settings.guidance == 1.0 else [settings.negative, settings.prompt]
-        text, added = rows_of(condition(model, prompts, settings.clip_skip), shape)
+        """`controls` and `prompts` as `img2img` takes them.
+
+        Raises ModelError for a control without image or ControlNet.
+        """
+        told = prompts or [(settings.prompt, settings.negative)] * shape[0]
+        halves = [[prompt for prompt, _ in told]]
+        if settings.guidance != 1.0:
+            halves.insert(0, [negative for _, negative in told])
+        rows = [prompt for half in halves for prompt in half]
+        text, added = rows_of(condition(model, rows, settings.clip_skip), shape[1:])
         steers = tuple(
-            _steer(model, use, _control_image(model, controls, use.kind, shape[0]), len(prompts))
+            _steer(model, use, _control_image(model, controls, use.kind, shape[0]), len(halves))
             for use in settings.controls
         )
         return cls(model=model, text=text, added=added, steers=steers, guidance=settings.guidance)
@@ -82,7 +91,7 @@ class Guide:
         rows = [prompt for prompt, _ in prompts]
         if self.halves == 2:
             rows = [*(negative for _, negative in prompts), *rows]
-        text, added = rows_of(condition(self.model, rows, settings.clip_skip), (1, *size))
+        text, added = rows_of(condition(self.model, rows, settings.clip_skip), size)
         return replace(self, text=text, added=added)
 
     @property

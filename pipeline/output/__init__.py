@@ -10,6 +10,7 @@ from pipeline.output.record import (
     write_record,
 )
 from pipeline.output.space import check_space, render_bytes
+from pipeline.output.strip import write_strip
 
 __all__ = [
     "Record",
@@ -24,4 +25,5 @@ __all__ = [
     "side_by_side",
     "write_contact_sheet",
     "write_record",
+    "write_strip",
 ]

@@ -3,7 +3,7 @@
 {"shot": "corridor_walk", "digest": "<sha256 of the plan>", "created": "2026-01-31T12:00:00+00:00",
  "versions": {"lookdev": "0.1.0", "torch": ..., ...}, "inputs": {"<path>": "<sha256>"},
  "settings": {...}, "outputs": [...], "num_frames": 48, "fps": "24/1",
- "seconds": {"load": 4.1, "frames": 61.2}, "notes": [...]}
+ "seconds": {"load": 4.1, "frames": 61.2}, "denoised": 0.19, "notes": [...]}
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Record:
     settings: Mapping[str, Any] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    denoised: float | None = None  # frames' worth of pixels that the model made, over the frames
     notes: tuple[str, ...] = ()
     created: str = ""  # UTC, ISO 8601; filled in when written
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.files import stamp
@@ -18,7 +20,14 @@ from pipeline.preset import Look, Steering
 from pipeline.shot import Area, Shot
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
-PLAN_VERSION = 1
+PLAN_VERSION = 2
+# What each method reads of a shot besides the pictures and what controls are drawn from.
+PASSES_READ: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "blend": ("motion", *sorted(VISIBILITY_PASSES)),
+        "keys": ("motion", *sorted(VISIBILITY_PASSES), "normal", "joints"),
+    }
+)
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
@@ -36,7 +45,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 def input_files(shot: Shot, plan: Plan) -> list[Path]:
     """The files that decide the styled pixels: the pictures, passes and masks that this plan reads."""
-    motion = ("motion", *sorted(VISIBILITY_PASSES)) if plan.method == "blend" else ()
+    motion = PASSES_READ.get(plan.method, ())
     drawn = [name for c in plan.controls for name in (c.pass_name, *ALSO_DRAWN_FROM.get(c.kind, ()))]
     masked = ("ids",) if any(region.area.needs_ids for region in plan.regions) else ()
     names = dict.fromkeys(("rgb", *drawn, *motion, *masked))
@@ -50,7 +59,8 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     fields = plan_as_json(draft)
     video = [fields.pop(name) for name in ("crf", "scale", "fps")]
     # a frame is its own whatever its batch: bit for bit on a CPU, within a level of 255 elsewhere
-    for name in ("notes", "digest", "frames_digest", "batch", "allow_pickle"):
+    others = () if draft.method == "keys" else ("carry_noise", "key_every", "key_frames", "own_ids", "grain")
+    for name in ("notes", "digest", "frames_digest", "batch", "allow_pickle", *others):
         del fields[name]
     fields["seeds"] = list(draft.seeds)
     fields["looks"] = [_pixels_of(look, draft.method) for look in draft.looks]
@@ -127,7 +137,7 @@ def _pixels_of(look: Look, method: str) -> dict[str, Any]:
         unread.add("negative")
         for region in fields["regions"]:
             del region["negative"]
-    if method != "blend":
+    if method == "frame":
         unread |= {"blend_weight", "blend_until"}
     return {name: value for name, value in fields.items() if name not in unread}
 

@@ -21,7 +21,14 @@ from pipeline.plan.prompts import check_prompts, plan_embeddings, unsaid_embeddi
 from pipeline.plan.regions import check_masks, plan_regions, worn_in_regions
 from pipeline.plan.speed import speed_file
 from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedLora
-from pipeline.preset import MERGED, Preset, resolve_looks, speed_notes, steady_looks
+from pipeline.preset import (
+    MERGED,
+    Preset,
+    resolve_looks,
+    speed_notes,
+    steady_looks,
+    turning_points,
+)
 from pipeline.shot import Shot
 
 STRETCH_NOTED = 0.02  # a change of aspect smaller than what rounding to a multiple of 8 at 512 px makes
@@ -79,8 +86,13 @@ def make_plan(
         precision=precision,
         allow_pickle=preset.allow_pickle,
         allow_partial=allow_partial,
-        batch=1 if preset.temporal.method == "blend" else preset.batch,
+        batch=preset.batch,
         method=preset.temporal.method,
+        carry_noise=preset.temporal.noise == "carried",
+        key_every=preset.temporal.key_every,
+        key_frames=turning_points(preset, shot.frame_numbers, shot.fps),
+        own_ids=_own_ids(shot, preset),
+        grain=None if preset.temporal.grain == "auto" else preset.temporal.grain,
         crf=preset.output.crf,
         scale=preset.output.scale,
         notes=notes,
@@ -146,6 +158,17 @@ def _check_motion(shot: Shot, preset: Preset) -> None:
             f"{shot.root}: has no visible, ids or depth pass to tell hidden from seen, {where}; "
             'add one of them or set method = "frame"'
         )
+
+
+def _own_ids(shot: Shot, preset: Preset) -> tuple[int, ...]:
+    """The ids that every frame styles. Raises ShotError where there is no pass to find them by."""
+    ids = preset.temporal.own_ids
+    if ids and "ids" not in shot.passes:
+        raise ShotError(
+            f"{shot.root}: has no ids pass, which {preset.where('temporal', 'own_ids')} needs; add ids/ or "
+            "take own_ids out"
+        )
+    return ids
 
 
 def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:

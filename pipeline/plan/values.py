@@ -70,7 +70,9 @@ class Plan:
     width, height: pixels of the styled frames. looks, seeds: one per frame; a look's `loras` are in the order
     of `loras`, its `regions` in that of `regions`. `allow_partial`: what of a LoRA has no place in the model
     is left out rather than refused. `model`: a family's name or an absolute folder. `notes`: what was
-    adjusted or looks like a mistake, in words for the user and the record.
+    adjusted or looks like a mistake, in words for the user and the record. Method "keys"'s: `carry_noise`,
+    `key_every`, `key_frames` (indices that are keys in any case), `own_ids` (styled in every frame), `grain`
+    (in levels; None: as the keys have).
     """
 
     shot: str
@@ -93,17 +95,22 @@ class Plan:
     allow_partial: bool
     batch: int
     method: str
+    carry_noise: bool
+    key_every: int
+    key_frames: tuple[int, ...]
+    own_ids: tuple[int, ...]
+    grain: float | None
     crf: int
     scale: int
     notes: tuple[str, ...]
     frames_digest: str
     digest: str
 
-    def groups(self, most: int) -> Iterator[tuple[int, int]]:
-        """(start, stop) of at most `most` frames that share a look, in order."""
-        for start, stop in runs(self.looks):
-            for first in range(start, stop, most):
-                yield first, min(first + most, stop)
+    def groups(self, most: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
+        """(first, last + 1) of at most `most` frames that share a look, in order, from `start` to `stop`."""
+        for low, high in runs(self.looks[start:stop]):
+            for first in range(start + low, start + high, most):
+                yield first, min(first + most, start + high)
 
 
 def runs(looks: Sequence[Look]) -> Iterable[tuple[int, int]]:

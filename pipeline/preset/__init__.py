@@ -3,6 +3,7 @@
 from pipeline.preset.beats import Look, RegionLook, resolve_looks, steady_looks
 from pipeline.preset.chain import find_preset
 from pipeline.preset.new import write_new
+from pipeline.preset.ranges import turning_points
 from pipeline.preset.read import DEFAULT_PRESET, PICTURES_PRESET, load_preset
 from pipeline.preset.reading import Mix, region_uses_view, texts_of, unused_variables, uses_view
 from pipeline.preset.sampling import SCHEDULERS, SPEEDS, HubFile, Speed
@@ -45,6 +46,7 @@ __all__ = [
     "speed_notes",
     "steady_looks",
     "texts_of",
+    "turning_points",
     "unused_variables",
     "uses_view",
     "write_new",

@@ -21,6 +21,21 @@ def beat_weights(preset: Preset, index: int, frame_numbers: Sequence[int], fps: 
     return [_eased(max(first - t, t - last, 0), ease) for t in range(len(frame_numbers))]
 
 
+def turning_points(preset: Preset, frame_numbers: Sequence[int], fps: Fraction) -> tuple[int, ...]:
+    """Indices of the frames where a beat begins, is reached, is left and is over: what lies between is eased.
+
+    Raises PresetError as `beat_weights` does.
+    """
+    points = set[int]()
+    for index in range(len(preset.beat)):
+        weights = beat_weights(preset, index, frame_numbers, fps)
+        for t in range(1, len(weights)):
+            before, now = weights[t - 1], weights[t]
+            if before != now:
+                points |= {n for n, weight in ((t - 1, before), (t, now)) if weight in (0.0, 1.0)}
+    return tuple(sorted(points))
+
+
 def _eased(distance: int, ease: float) -> float:
     """Smoothstep from 1 at distance 0 to 0 past `ease` frames."""
     u = 1.0 - distance / (ease + 1.0)

@@ -221,13 +221,29 @@ class Embedding(Strict):
 class Temporal(Strict):
     """How frames are held together in time."""
 
-    method: Literal["frame", "blend"] = Field(
-        default="frame",
-        description='"frame" styles each frame alone, in batches; "blend" carries the previous styled frame '
-        "along the motion.",
+    method: Literal["frame", "blend", "keys"] = Field(
+        default="keys",
+        description='"keys" styles few frames and carries them along the motion, and falls back where that '
+        'would lose; "blend" styles each frame and leans on the previous one, carried along; "frame" styles '
+        "each frame alone.",
     )
-    noise: Literal["fixed", "fresh"] = Field(
-        default="fixed", description='"fixed" starts every frame from the same noise, "fresh" from its own.'
+    key_every: Annotated[int, Field(ge=2, le=240)] = Field(
+        default=12, description='For "keys": frames from one key to the next at most.'
+    )
+    own_ids: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(),
+        description='For "keys": values of the ids pass that are styled in every frame (glass, fire, hair: '
+        "what has no vectors of its own).",
+    )
+    grain: Annotated[float, Field(ge=0.0, le=64.0)] | Literal["auto"] = Field(
+        default=0.0,
+        description='For "keys": film grain in levels of 255, made anew for every frame; "auto": as much as '
+        "the keys have, which is taken off them first.",
+    )
+    noise: Literal["fixed", "fresh", "carried"] = Field(
+        default="fixed",
+        description='"fixed" starts every frame from the same noise, "fresh" from its own; "carried", for '
+        '"keys", moves the first key\'s noise along with the surface.',
     )
     weight: Fraction01 = Field(
         default=0.75, description='For "blend": the share of the carried pixels where they are visible.'

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pipeline.image import Float32Array, UInt8Array
-from pipeline.steady.warp import BoolArray, compose, in_frame, warp
+from pipeline.steady.warp import BoolArray, compose, finite, in_frame, warp
 
 LONG_RANGE = 8  # frames; a third of a second at 24 fps
 
@@ -76,10 +76,10 @@ def drift(frames: Iterable[UInt8Array], steps: Iterable[Step]) -> list[float | N
 
 def chain(first: Step, second: Step) -> Step:
     """Two steps as one; a point is seen at the end if it was seen at both."""
-    onward = warp(second.seen.astype(np.uint8), first.flow, sampling="nearest") > 0
+    onward = warp(second.seen.view(np.uint8), first.flow, sampling="nearest").view(bool)
     flow = compose(first.flow, second.flow)
-    known = np.isfinite(flow).all(axis=2)  # a pixel beside a hole may look at a point that is seen
-    return Step(flow, first.seen & onward & in_frame(first.flow) & known)
+    # a pixel beside a hole may look at a point that is seen; what left the frame has no vector
+    return Step(flow, first.seen & onward & finite(flow))
 
 
 def luma_deviation(frame: UInt8Array, later: Sequence[tuple[UInt8Array, Step]]) -> float | None:

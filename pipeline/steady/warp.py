@@ -18,6 +18,7 @@ from pipeline.image import Float32Array
 
 Sampling = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 BoolArray = NDArray[np.bool_]
+_MOST_PIXELS = 32767  # OpenCV holds whole places in 16 bits
 
 
 def warp(image: NDArray[Any], flow: Float32Array, *, sampling: Sampling = "bilinear") -> NDArray[Any]:
@@ -37,22 +38,41 @@ def warp(image: NDArray[Any], flow: Float32Array, *, sampling: Sampling = "bilin
     return _SAMPLERS[sampling](image, x, y)
 
 
+def sample(
+    image: NDArray[Any], x: Float32Array, y: Float32Array, *, sampling: Sampling = "bilinear"
+) -> NDArray[Any]:
+    """`image` at the places of `source_points`: as `warp`, for several pictures along one flow."""
+    return _SAMPLERS[sampling](image, x, y)
+
+
+def finite(flow: Float32Array) -> BoolArray:
+    """Where a flow [H, W, 2] has a vector: bool [H, W]."""
+    known: BoolArray = np.isfinite(flow[..., 0]) & np.isfinite(flow[..., 1])
+    return known
+
+
 def source_points(flow: Float32Array) -> tuple[Float32Array, Float32Array]:
     """Where `warp` fetches from: x and y, float32 [H, W] in pixels, finite everywhere."""
     height, width = flow.shape[:2]
-    clean = np.where(np.isfinite(flow).all(axis=2, keepdims=True), flow, np.float32(0.0))
-    x = clean[..., 0] + np.arange(width, dtype=np.float32)[None, :]
-    y = clean[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+    columns, rows = (np.arange(side, dtype=np.float32) for side in (width, height))
+    x, y = flow[..., 0] + columns[None, :], flow[..., 1] + rows[:, None]
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.all():
+        x = np.where(known, x, columns[None, :])
+        y = np.where(known, y, rows[:, None])
     return x, y
 
 
 def in_frame(flow: Float32Array) -> BoolArray:
     """Where p + flow(p) lies on the frame, to half a pixel beyond the outer centres: bool [H, W]."""
-    height, width = flow.shape[:2]
-    x, y = source_points(flow)
-    inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    valid: BoolArray = inside & np.isfinite(flow).all(axis=2)
-    return valid
+    return inside(*source_points(flow)) & finite(flow)
+
+
+def inside(x: Float32Array, y: Float32Array) -> BoolArray:
+    """Which places lie on a frame as large, to half a pixel beyond the outer centres: bool [H, W]."""
+    height, width = x.shape
+    within: BoolArray = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    return within
 
 
 def compose(first: Float32Array, second: Float32Array) -> Float32Array:
@@ -61,15 +81,21 @@ def compose(first: Float32Array, second: Float32Array) -> Float32Array:
     Both float32 [H, W, 2]; nan where either step has no vector or the first leaves the frame. A picture is
     then sampled once however many steps it goes.
     """
-    missing = np.logical_not(np.isfinite(second).all(axis=2))
-    onward = warp(np.where(missing[..., None], np.float32(0.0), second), first)
-    near_hole = warp(missing.astype(np.float32), first) > 0.0
-    total: Float32Array = first + onward
-    total[near_hole | ~in_frame(first)] = np.nan
+    x, y = source_points(first)
+    missing = ~finite(second)
+    lost = ~(inside(x, y) & finite(first))
+    if missing.any():
+        second = np.where(missing[..., None], np.float32(0.0), second)
+        lost |= sample(missing.astype(np.float32), x, y) > 0.0
+    total: Float32Array = first + sample(second, x, y)
+    total[lost] = np.nan
     return total
 
 
 def _nearest(image: NDArray[Any], x: Float32Array, y: Float32Array) -> NDArray[Any]:
+    if image.dtype in (np.uint8, np.float32) and max(image.shape[:2]) < _MOST_PIXELS:
+        taken: NDArray[Any] = cv2.remap(image, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        return taken
     height, width = image.shape[:2]
     column = np.clip(np.rint(x), 0, width - 1).astype(np.intp)
     row = np.clip(np.rint(y), 0, height - 1).astype(np.intp)

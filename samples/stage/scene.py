@@ -160,7 +160,7 @@ def _camera(scene: Scene, u: float, seconds: float, size: tuple[int, int]) -> Ca
 def _light(
     scene: Scene, lamp: FloatArray | None, frame: float, size: tuple[int, int]
 ) -> tuple[FloatArray, FloatArray, FloatArray, float]:
-    """Key [6], ambient [3], lamp [6], exposure. The key stands still in the world, set by the middle camera."""
+    """Key [6], ambient [3], lamp [6], exposure. The key's place in the world is by the middle camera."""
     chosen = light(scene.light_colour, scene.light_side)
     colour, ambient = np.asarray(chosen.colour), np.asarray(chosen.ambient)
     usual = float(colour @ _LUMINANCE)

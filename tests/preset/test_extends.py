@@ -112,7 +112,7 @@ def test_one_that_ships_is_extended_by_its_name(folder: Path) -> None:
         ('extends = "looks/typo.toml"\n[temporal]\nunitl = 1', "did you mean 'method'? (and 1 more)"),
         (
             'extends = "looks/film.toml"\n[temporal]\nmethod = "magic"',
-            "shot.toml:temporal.method: found 'magic'; it should be 'frame' or 'blend'",
+            "shot.toml:temporal.method: found 'magic'; it should be 'frame', 'blend' or 'keys'",
         ),
         (
             'extends = "looks/film.toml"\nappend = ["lora"]\n[[lora]]\npath = "a"\nweight = 9',

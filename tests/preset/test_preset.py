@@ -111,7 +111,7 @@ def test_defaults_need_only_a_prompt(tmp_path: Path) -> None:
         ('prompt = "a"\nstrength = nan', "preset.toml:strength: found nan; it should be a finite number"),
         (
             'prompt = "a"\n[temporal]\nmethod = "magic"',
-            "preset.toml:temporal.method: found 'magic'; it should be 'frame' or 'blend'",
+            "preset.toml:temporal.method: found 'magic'; it should be 'frame', 'blend' or 'keys'",
         ),
         (
             'prompt = "a"\n[[control]]\nkind = "depth"\nstart = 0.5\nend = 0.5',

@@ -1,0 +1,219 @@
+"""A shot's pictures and passes at one size, by frame number; what was read last is held, up to a bound.
+
+The way from each frame to the next is exact where there is a motion pass, else estimated by OpenCV's DIS
+(Kroeger et al. 2016) on the shot's own pictures.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import cv2
+import numpy as np
+
+from pipeline.conform import frames_at, nearest
+from pipeline.image import Float32Array, UInt8Array
+from pipeline.shot import Shot, read_joints, read_motion, read_pass
+from pipeline.steady.correspond import Pinhole, Surfaces, facing, read_camera, rim, still_points
+from pipeline.steady.light import log_light
+from pipeline.steady.metrics import Step
+from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_before
+from pipeline.steady.warp import BoolArray, in_frame, warp
+
+Origin = Literal["motion pass", "estimated (DIS)"]
+HELD_BYTES = 192 * 2**20
+GREY_TOLERANCE = 32.0  # levels of 255: light changes less than this from frame to frame
+ROUND_TRIP = 1.0  # pixels: there and back again must end this near, where no pass tells what is seen
+_Value = TypeVar("_Value")
+
+
+def motion_origin(shot: Shot) -> Origin:
+    """Where the ways of this shot come from."""
+    return "motion pass" if "motion" in shot.passes else "estimated (DIS)"
+
+
+class Footage:
+    """Frames 0 .. T - 1 of a shot at `width` x `height`; raises ShotError for what is damaged."""
+
+    def __init__(self, shot: Shot, *, width: int, height: int, hold: int = HELD_BYTES) -> None:
+        self.shot, self.width, self.height = shot, width, height
+        self._hold, self._size = hold, 0
+        self._lock = threading.RLock()  # keys are styled beside the frames between them
+        self._held: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
+        self._scale = np.array([width / shot.width, height / shot.height], np.float32)
+
+    def engine(self, t: int) -> UInt8Array:
+        """The render's own picture, uint8 RGB [H, W, 3]."""
+        size = {"width": self.width, "height": self.height}
+        return self._once("engine", t, lambda: frames_at(self.shot, t, t + 1, **size)[0])
+
+    def onward(self, t: int) -> Step:
+        """The way t -> t + 1, for t < T - 1."""
+        return self._once("onward", t, lambda: self._steps(t)[0])
+
+    def back(self, t: int) -> Step:
+        """The way t -> t - 1, for t > 0."""
+        return self._once("back", t, lambda: self._steps(t - 1)[1])
+
+    def surfaces(self, t: int) -> Surfaces:
+        """What the passes know of frame t."""
+        return self._once("surfaces", t, lambda: self._surfaces(t))
+
+    def _steps(self, t: int) -> tuple[Step, Step]:
+        """t -> t + 1 and t + 1 -> t; both are kept, since they are wanted in turn."""
+        if motion_origin(self.shot) == "motion pass":
+            forward, backward = self._motion(t)[0], self._motion(t + 1)[1]
+            seen, seen_back = self._seen(t, forward, backward)
+            pair = Step(forward, seen), Step(backward, seen_back)
+        else:
+            pair = estimated(self.engine(t), self.engine(t + 1))
+        self._put("onward", t, pair[0])
+        self._put("back", t + 1, pair[1])
+        return pair
+
+    def _motion(self, t: int) -> tuple[Float32Array, Float32Array]:
+        """Frame t's vectors to the next frame and to the one before, in pixels of this size."""
+
+        def read() -> tuple[Float32Array, Float32Array]:
+            motion = read_motion(self.shot, t, t + 1)
+            size = {"width": self.width, "height": self.height}
+            forward, backward = (
+                nearest(flow[0], **size) * self._scale for flow in (motion.forward, motion.backward)
+            )
+            return forward, backward
+
+        return self._once("motion", t, read)
+
+    def _picked(self, name: str, t: int) -> Any:
+        """A pass at this size, each value the nearest one; None where the shot has none."""
+        if name not in self.shot.passes:
+            return None
+
+        def read() -> Any:
+            values = read_pass(self.shot, name, t, t + 1)[0]
+            return np.ascontiguousarray(nearest(values, width=self.width, height=self.height))
+
+        return self._once(name, t, read)
+
+    def _seen(self, t: int, forward: Float32Array, backward: Float32Array) -> tuple[BoolArray, BoolArray]:
+        """Which pixels of frame t are seen in t + 1, and which of t + 1 in t: each bool [H, W]."""
+        if "visible" in self.shot.passes:
+            here, there = self._picked("visible", t), self._picked("visible", t + 1)
+            onward: BoolArray = in_frame(forward) & (here & VISIBLE_NEXT > 0)
+            back: BoolArray = in_frame(backward) & (there & VISIBLE_PREVIOUS > 0)
+            return onward, back
+        if not {"ids", "depth"} & set(self.shot.passes):
+            return round_trip(forward, backward), round_trip(backward, forward)
+        ids, depth = ([self._picked(name, n) for n in (t, t + 1)] for name in ("ids", "depth"))
+        same, far = np.zeros(forward.shape[:2], np.uint32), np.full(forward.shape[:2], np.inf, np.float32)
+        ids, depth = ids if ids[0] is not None else [same] * 2, depth if depth[0] is not None else [far] * 2
+        onward, back = (
+            seen_before(
+                ids_now=ids[here],
+                ids_previous=ids[1 - here],
+                depth_now=depth[here],
+                depth_previous=depth[1 - here],
+                backward_flow=flow,
+            )
+            for here, flow in ((0, forward), (1, backward))
+        )
+        return onward, back
+
+    def _surfaces(self, t: int) -> Surfaces:
+        depth, ids = self._picked("depth", t), self._picked("ids", t)
+        flow = self._a_flow(t)
+        camera, still = self.camera(t), None
+        other = t + 1 if t + 1 < self.shot.num_frames else t - 1
+        if depth is not None and camera is not None and flow is not None:
+            beside = self.camera(other)
+            still = None if beside is None else still_points(depth, camera, beside, flow)
+        edges = rim(depth, ids, flow) if flow is not None else np.zeros((self.height, self.width), np.float32)
+        squarely = facing(self._picked("normal", t), (self.height, self.width))
+        return Surfaces(depth, ids, camera, edges, squarely, still)
+
+    def facts(self, t: int) -> Float32Array:
+        """What is looked up along the way to frame t, float32 [H, W, 3]: log light, rim, facing."""
+
+        def make() -> Float32Array:
+            surfaces = self.surfaces(t)
+            return np.dstack([log_light(self.engine(t)), surfaces.rim, surfaces.facing])
+
+        return self._once("facts", t, make)
+
+    def _a_flow(self, t: int) -> Float32Array | None:
+        """Frame t's vectors to the next frame, or to the one before at the end; None for a single frame."""
+        if t + 1 < self.shot.num_frames:
+            return self.onward(t).flow
+        return self.back(t).flow if t > 0 else None
+
+    def camera(self, t: int) -> Pinhole | None:
+        """The camera of frame t at this size, where joints.json has it."""
+        if "joints" not in self.shot.passes:
+            return None
+        record = read_joints(self.shot, t, t + 1)[0].camera
+        return read_camera(record, width=self.width, height=self.height)
+
+    def _once(self, kind: str, t: int, make: Callable[[], _Value]) -> _Value:
+        with self._lock:
+            held = self._held.get((kind, t))
+            if held is None:
+                value = make()
+                self._put(kind, t, value)
+                return value
+            self._held.move_to_end((kind, t))
+            found: _Value = held[0]
+            return found
+
+    def _put(self, kind: str, t: int, value: Any) -> None:
+        if (kind, t) in self._held:
+            return
+        size = _bytes(value)
+        self._held[kind, t] = value, size
+        self._size += size
+        while self._size > self._hold and len(self._held) > 1:
+            self._size -= self._held.popitem(last=False)[1][1]
+
+
+def _bytes(value: Any) -> int:
+    """The memory of an array, or of those in a tuple or a dataclass."""
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
+    parts = value if isinstance(value, tuple) else vars(value).values()
+    return sum(_bytes(part) for part in parts if isinstance(part, np.ndarray))
+
+
+def estimated(earlier: UInt8Array, later: UInt8Array) -> tuple[Step, Step]:
+    """The ways between two pictures, uint8 RGB [H, W, 3], there and back, by DIS.
+
+    Seen is what comes back to its start within `ROUND_TRIP` and keeps its grey within `GREY_TOLERANCE`.
+    """
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    here, there = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (earlier, later))
+    forward, backward = estimator.calc(here, there, None), estimator.calc(there, here, None)
+    return (
+        Step(forward, round_trip(forward, backward) & _alike(here, there, forward)),
+        Step(backward, round_trip(backward, forward) & _alike(there, here, backward)),
+    )
+
+
+def _alike(here: UInt8Array, there: UInt8Array, flow: Float32Array) -> BoolArray:
+    """Where the flow leads to about the same grey, bool [H, W]: over a cut even flat places "agree"."""
+    difference = np.abs(warp(there, flow).astype(np.float32) - here)
+    alike: BoolArray = difference <= GREY_TOLERANCE
+    return alike
+
+
+def round_trip(forward: Float32Array, backward: Float32Array) -> BoolArray:
+    """Where going along `forward` and back along `backward` ends within a pixel of the start: bool [H, W].
+
+    Both float32 [H, W, 2] in pixels; false where either has no vector or the way leaves the frame.
+    """
+    unknown = np.logical_not(np.isfinite(backward).all(axis=2))
+    back = warp(np.where(unknown[..., None], np.float32(0.0), backward), forward)
+    lost = warp(unknown.astype(np.float32), forward) > 0.0
+    off = np.linalg.norm(np.nan_to_num(forward, nan=0.0, posinf=0.0, neginf=0.0) + back, axis=2)
+    agreed: BoolArray = in_frame(forward) & ~lost & (off <= ROUND_TRIP)
+    return agreed
