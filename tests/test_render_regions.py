@@ -121,3 +121,12 @@ def test_out_of_memory_lets_go_of_the_held_weights_first(
     np.testing.assert_array_equal(stylist.style([0, 1], inputs), expected)
     assert counts == [2, 2, 2] and stylist.most == 4
     assert stylist.notes == ["memory ran out; the regions' LoRAs are merged anew in each step from here on"]
+
+
+def test_key_frames_are_styled_jointly_by_regions(shot: Shot, folder: Path, tmp_path: Path) -> None:
+    """A region that the anchor does not have, and prompts that differ within one joint batch."""
+    keys = ["temporal.method=keys", "temporal.key_every=2"]
+    whole = render(shot, folder / "frame.toml", tmp_path / "whole", *keys)
+    assert render(shot, folder / "frame.toml", tmp_path / "again", *keys) == whole
+    plain = render(shot, folder / "frame.toml", tmp_path / "plain", *keys, "region=[]", "beat=[]")
+    assert all(a != b for a, b in zip(whole, plain, strict=True))
