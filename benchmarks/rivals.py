@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import cv2
 import numpy as np
 
-from pipeline.footage import estimated
+from pipeline.estimate import dis_flow, ways_between
 from pipeline.image import Float32Array, UInt8Array
 from pipeline.steady.metrics import Step, chain
 from pipeline.steady.warp import warp
@@ -23,7 +21,7 @@ def smooth_along_flow(frames: UInt8Array, *, reach: int = FLOW_REACH) -> UInt8Ar
     What does not come back to its start, there and back, is left out; weights fall as a Gaussian of the
     distance in time.
     """
-    pairs = [estimated(a, b) for a, b in itertools.pairwise(frames)]
+    pairs = list(ways_between(frames, dis_flow()))
     out = []
     for t in range(len(frames)):
         total = frames[t].astype(np.float32)

@@ -22,12 +22,11 @@ import cv2
 import numpy as np
 
 from benchmarks.table import Value, markdown
-from pipeline.footage import round_trip
 from pipeline.image import Float32Array, UInt8Array
 from pipeline.steady.fuse import Seen, fuse
 from pipeline.steady.metrics import Step, chain, e_warp, sharpness_ratio
 from pipeline.steady.picture import psnr
-from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS
+from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, round_trip
 from pipeline.steady.warp import in_frame, warp
 from samples.stage import render as stage
 from samples.stage.sampling import random_scene

@@ -31,11 +31,62 @@ def inspect(path: Path) -> None:
     table = Table("what")
     table.add_column("found", overflow="fold")
     rows = inspect_shot(path)
+    if rows[-1][0] != "error":
+        rows += _estimates(path)
     for what, found in rows:
         table.add_row(what, Text(found))
     Console().print(table)
     if rows[-1][0] == "error":
         raise SystemExit(2)
+
+
+def _estimates(path: Path) -> list[tuple[str, str]]:
+    """A row for each estimated pass that lies finished beside the shot."""
+    from pipeline.estimate import with_finished
+    from pipeline.shot import open_shot
+
+    bare = open_shot(path)
+    passes = with_finished(bare).passes
+    return [
+        (f"pass {name}", f"{source.origin}: {source.files[0].parent}")
+        for name, source in passes.items()
+        if name not in bare.passes
+    ]
+
+
+@shot.command()
+@click.argument("path", metavar="SHOT", type=FolderPath)
+@click.option("--pass", "names", multiple=True, required=True, help="motion, visible, depth, joints, normal.")
+@click.option("--motion", type=click.Choice(["dis", "raft"]), default="dis", show_default=True)
+@click.option("--weights", type=FolderPath, help="Folder with the detectors' files.")
+@click.option("--device", help="As torch names it; default: the accelerator where there is one.")
+@click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="If SHOT is read-only.")
+def estimate(
+    path: Path, names: tuple[str, ...], motion: str, weights: Path | None, device: str | None, out: Path
+) -> None:
+    """Estimate passes that a SHOT lacks, as a render would, and keep them beside it.
+
+    Run the same command again to resume.
+    """
+    from rich.console import Console
+
+    from pipeline.estimate import USUAL, choose, make_estimates
+    from pipeline.screen import frame_progress
+    from pipeline.shot import open_shot
+
+    unknown = [name for name in names if name not in USUAL]
+    if unknown:
+        raise click.BadParameter(f"'{unknown[0]}' is not one of {', '.join(USUAL)}", param_hint="--pass")
+    bare = open_shot(path)
+    there = [name for name in names if name in bare.passes]
+    for name in there:
+        click.echo(f"{name}: the shot has it ({bare.passes[name].origin})")
+    missing = [name for name in names if name not in there]
+    chosen = choose(missing, motion=motion, folder=weights)
+    with frame_progress(Console(stderr=True)) as advance:
+        made = make_estimates(bare, chosen, fallback=out, device=device, on_frame=advance)
+    for name in made.passes.keys() - bare.passes.keys():
+        click.echo(f"{name}: {made.passes[name].origin}, {made.passes[name].files[0].parent}")
 
 
 @shot.command()

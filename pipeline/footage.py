@@ -11,22 +11,20 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-import cv2
 import numpy as np
 
 from pipeline.conform import frames_at, nearest
+from pipeline.estimate import dis_flow, ways_between
 from pipeline.image import Float32Array, UInt8Array
 from pipeline.shot import Shot, read_joints, read_motion, read_pass
 from pipeline.steady.correspond import Pinhole, Surfaces, facing, read_camera, rim, still_points
 from pipeline.steady.light import log_light
 from pipeline.steady.metrics import Step
-from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_before
-from pipeline.steady.warp import BoolArray, in_frame, warp
+from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_both_ways
+from pipeline.steady.warp import BoolArray, in_frame
 
 Origin = Literal["motion pass", "estimated (DIS)"]
 HELD_BYTES = 192 * 2**20
-GREY_TOLERANCE = 32.0  # levels of 255: light changes less than this from frame to frame
-ROUND_TRIP = 1.0  # pixels: there and back again must end this near, where no pass tells what is seen
 _Value = TypeVar("_Value")
 
 
@@ -69,7 +67,7 @@ class Footage:
             seen, seen_back = self._seen(t, forward, backward)
             pair = Step(forward, seen), Step(backward, seen_back)
         else:
-            pair = estimated(self.engine(t), self.engine(t + 1))
+            (pair,) = ways_between([self.engine(t), self.engine(t + 1)], dis_flow())
         self._put("onward", t, pair[0])
         self._put("back", t + 1, pair[1])
         return pair
@@ -105,22 +103,11 @@ class Footage:
             onward: BoolArray = in_frame(forward) & (here & VISIBLE_NEXT > 0)
             back: BoolArray = in_frame(backward) & (there & VISIBLE_PREVIOUS > 0)
             return onward, back
-        if not {"ids", "depth"} & set(self.shot.passes):
-            return round_trip(forward, backward), round_trip(backward, forward)
-        ids, depth = ([self._picked(name, n) for n in (t, t + 1)] for name in ("ids", "depth"))
-        same, far = np.zeros(forward.shape[:2], np.uint32), np.full(forward.shape[:2], np.inf, np.float32)
-        ids, depth = ids if ids[0] is not None else [same] * 2, depth if depth[0] is not None else [far] * 2
-        onward, back = (
-            seen_before(
-                ids_now=ids[here],
-                ids_previous=ids[1 - here],
-                depth_now=depth[here],
-                depth_previous=depth[1 - here],
-                backward_flow=flow,
-            )
-            for here, flow in ((0, forward), (1, backward))
+        ids, depth = (
+            np.stack([self._picked(name, n) for n in (t, t + 1)]) if name in self.shot.passes else None
+            for name in ("ids", "depth")
         )
-        return onward, back
+        return seen_both_ways(forward, backward, ids=ids, depth=depth)
 
     def _surfaces(self, t: int) -> Surfaces:
         depth, ids = self._picked("depth", t), self._picked("ids", t)
@@ -183,37 +170,3 @@ def _bytes(value: Any) -> int:
         return int(value.nbytes)
     parts = value if isinstance(value, tuple) else vars(value).values()
     return sum(_bytes(part) for part in parts if isinstance(part, np.ndarray))
-
-
-def estimated(earlier: UInt8Array, later: UInt8Array) -> tuple[Step, Step]:
-    """The ways between two pictures, uint8 RGB [H, W, 3], there and back, by DIS.
-
-    Seen is what comes back to its start within `ROUND_TRIP` and keeps its grey within `GREY_TOLERANCE`.
-    """
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    here, there = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (earlier, later))
-    forward, backward = estimator.calc(here, there, None), estimator.calc(there, here, None)
-    return (
-        Step(forward, round_trip(forward, backward) & _alike(here, there, forward)),
-        Step(backward, round_trip(backward, forward) & _alike(there, here, backward)),
-    )
-
-
-def _alike(here: UInt8Array, there: UInt8Array, flow: Float32Array) -> BoolArray:
-    """Where the flow leads to about the same grey, bool [H, W]: over a cut even flat places "agree"."""
-    difference = np.abs(warp(there, flow).astype(np.float32) - here)
-    alike: BoolArray = difference <= GREY_TOLERANCE
-    return alike
-
-
-def round_trip(forward: Float32Array, backward: Float32Array) -> BoolArray:
-    """Where going along `forward` and back along `backward` ends within a pixel of the start: bool [H, W].
-
-    Both float32 [H, W, 2] in pixels; false where either has no vector or the way leaves the frame.
-    """
-    unknown = np.logical_not(np.isfinite(backward).all(axis=2))
-    back = warp(np.where(unknown[..., None], np.float32(0.0), backward), forward)
-    lost = warp(unknown.astype(np.float32), forward) > 0.0
-    off = np.linalg.norm(np.nan_to_num(forward, nan=0.0, posinf=0.0, neginf=0.0) + back, axis=2)
-    agreed: BoolArray = in_frame(forward) & ~lost & (off <= ROUND_TRIP)
-    return agreed

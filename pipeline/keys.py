@@ -36,9 +36,9 @@ from pipeline.styling import Inputs, Stylist, read_inputs, settings_of
 from pipeline.timeline import Stretch
 
 JOINT = 4  # keys that look at each other in one batch, the anchor among them
-CRISP = 1.06  # of the keys' fine energy: what is given back is for the picture as a whole, not place by place
+CRISP = 1.08  # of the keys' fine energy: what is given back is for the picture as a whole, not place by place
 MEASURED = 2  # keys whose grain is measured
-AGREE_REACH = 2  # keys either way whose colours a key is brought to agree with
+AGREE_REACH = 3  # keys either way whose colours a key is brought to agree with
 _NO_HOLE: BoolArray = np.zeros((0, 0), bool)
 
 

@@ -117,10 +117,10 @@ def frames_blended(work: Work, start: int, stop: int) -> int:
     A group is styled at once. Where known pixels are held in its latents, they are those of the last frame
     before the group, carried to each of its frames.
     """
-    made = 0
-    todo = _todo(work, start, stop)
-    looks = work.plan.looks
-    hold = any(looks[t].blend_until > 0.0 for first, last in todo for t in range(first, last))
+    made, looks = 0, work.plan.looks
+    hold = any(look.blend_until > 0.0 for look in looks[start:stop])
+    alone = start + 1 if hold else start  # the first frame, so that all others have one before their group
+    todo = _todo(work, start, alone) + _todo(work, alone, stop)
     for first, styled in _styled(work, todo, known=lambda a, b: _held_back(work, start, a, b), hold=hold):
         for t, frame in enumerate(styled, start=first):
             if work.journal.has(t, t + 1):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.estimate import make_estimates
 from pipeline.journal import Journal, held
 from pipeline.output import (
     Record,
@@ -87,6 +88,9 @@ def render_shot(
     needed = render_bytes(plan.num_frames, plan.height, plan.width, scale=plan.scale, crf=plan.crf)
     check_space(out, needed)
     with held(journal.folder):
+        shot = make_estimates(
+            shot, plan.estimates, fallback=out, device=machine.device, on_frame=on_frame or _silent
+        )
         num_rendered, seconds = _make_frames(shot, journal, machine, offline, on_frame or _silent)
         settings = VideoSettings(crf=plan.crf, scale=plan.scale)
         encode_video(journal.read_all(), journal.video, fps=plan.fps, audio=shot.audio, settings=settings)

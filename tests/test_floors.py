@@ -17,6 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("files",),
     ("image",),
     ("shot", "preset", "controls", "models", "steady"),
+    ("estimate",),
     ("plan", "diffuse", "conform"),
     ("footage",),
     ("output", "journal", "steps", "styling", "timeline"),
@@ -25,7 +26,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("methods", "score", "deflicker"),
     ("render",),
     ("batch", "doctor"),
-    ("screen", "cli_shot", "cli_preset", "cli_lora"),
+    ("screen",),
+    ("cli_shot", "cli_preset", "cli_lora"),
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

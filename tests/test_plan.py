@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from small_shot import CONTROLS, make_preset, make_shot
 
 from pipeline.errors import ModelError, PresetError, ShotError, UserError
+from pipeline.estimate import Estimate
 from pipeline.plan import Plan, check_preset, make_plan, plan_as_json
 from pipeline.preset import load_preset
 from pipeline.preset.chain import PRESETS_FOLDER
@@ -63,10 +64,6 @@ def test_every_number_is_resolved(shot: Shot, tmp_path: Path) -> None:
     assert json.loads(json.dumps(plan_as_json(plan)))["digest"] == plan.digest
 
 
-def test_blend_goes_frame_by_frame(shot: Shot, tmp_path: Path) -> None:
-    assert planned(shot, tmp_path, method="blend").batch == 1
-
-
 def test_fresh_noise_counts_seeds_up(shot: Shot, tmp_path: Path) -> None:
     assert planned(shot, tmp_path, "", "seed=7", "temporal.noise=fresh").seeds == (7, 8, 9, 10, 11)
 
@@ -104,10 +101,42 @@ def test_a_pass_that_is_asked_for_and_missing(shot: Shot, tmp_path: Path) -> Non
     assert "has no depth, which depth control needs" in message and "control[0].kind" in message
     message = refusal(without(shot, "joints"), tmp_path, CONTROLS, ShotError)
     assert "has no joints, which pose control needs" in message and "control[1].kind" in message
-    message = refusal(without(shot, "motion"), tmp_path, "", ShotError, "temporal.method=blend")
-    assert "has no motion pass" in message
+    assert "OpenPose needs body_pose_model.pth" in message and message.endswith("or add joints.json")
+    off = ("temporal.method=blend", "estimate.missing=false")
+    message = refusal(without(shot, "motion"), tmp_path, "", ShotError, *off)
+    assert "has no motion, which method 'blend' needs (--set temporal.method)" in message
+    assert "estimate.missing is off (--set estimate.missing); add motion/" in message
     bare = without(shot, "visible", "ids", "depth")
-    assert "no visible, ids or depth" in refusal(bare, tmp_path, "", ShotError, "temporal.method=blend")
+    assert "has no visible, which method 'blend' needs" in refusal(bare, tmp_path, "", ShotError, *off)
+
+
+def test_what_is_missing_is_estimated_with_a_note(shot: Shot, tmp_path: Path) -> None:
+    path = make_preset(tmp_path / "preset.toml", method="blend")
+    preset = load_preset(path)
+    assert make_plan(shot, preset).estimates == ()
+    plan = make_plan(without(shot, "motion"), preset)
+    assert plan.estimates == (Estimate("dis"),)
+    assert plan.notes[0].startswith("motion: estimated (DIS)")  # the renderer's own visible pass stays
+    plan = make_plan(without(shot, "visible", "ids", "depth"), preset)
+    assert plan.estimates == (Estimate("round_trip"),) and plan.notes[0].startswith("visible: estimated (")
+    plan = make_plan(without(shot, "motion", "visible", "ids", "depth"), preset)
+    assert plan.estimates == (Estimate("dis"),) and plan.notes[0].startswith("motion and visible: ")
+    assert plan.frames_digest != make_plan(shot, preset).frames_digest
+
+
+def test_weights_decide_the_frames_wherever_they_lie(shot: Shot, tmp_path: Path) -> None:
+    path = make_preset(tmp_path / "preset.toml", extra=CONTROLS)
+    digests = []
+    for folder, content in (("one", b"a"), ("two", b"a"), ("two", b"other")):
+        weights = tmp_path / folder / "dpt_hybrid-midas-501f0c75.pt"
+        weights.parent.mkdir(exist_ok=True)
+        weights.write_bytes(content)
+        os.utime(weights, ns=(5, 5))
+        preset = load_preset(path, overrides=[f"estimate.weights={folder}"])
+        plan = make_plan(without(shot, "depth"), preset)
+        assert plan.estimates == (Estimate("midas", weights.resolve()),)
+        digests.append(plan.frames_digest)
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_passes_that_are_not_asked_for_may_miss(shot: Shot, tmp_path: Path) -> None:
@@ -360,7 +389,8 @@ def test_presets_that_ship_fit_the_sample_shots(name: str, folder: Path) -> None
         return
     plan = make_plan(shot, load_preset(name))
     steps = {look.executed_steps for look in plan.looks}
-    assert (plan.width, plan.height, steps, plan.notes) == (128, 128, {5}, ())
+    size = (168, 96) if folder.parent.name == "blender_walk" else (128, 128)
+    assert ((plan.width, plan.height), steps, plan.notes) == (size, {5}, ())
 
 
 def test_the_video_preset_needs_the_pictures_only(shot: Shot) -> None:

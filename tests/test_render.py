@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -240,7 +241,7 @@ def test_blending_holds_the_carried_pixels_in_the_latents_too(
 ) -> None:
     """With no share of the pixels left, only the latents can carry anything from frame to frame."""
     frames = []
-    for until in ("0.0", "1.0"):
+    for until in ("0.01", "1.0"):  # the first step is the start itself: there is nothing to hold
         with pytest.raises(KeyboardInterrupt):
             settings = (f"temporal.until={until}", "temporal.weight=0.0")
             render(shot, presets["blend"], tmp_path / until, *settings, stop_after=2)
@@ -335,6 +336,43 @@ def test_words_of_embeddings_long_prompts_and_clip_skip_reach_the_frames(
     record = json.loads((tmp_path / "said" / "wall" / "record.json").read_text())
     (embedding,) = record["settings"]["embeddings"]
     assert embedding["name"] == "iris" and embedding["sha256"] in record["inputs"].values()
+
+
+def test_pictures_alone_are_blended_along_estimated_motion(
+    presets: dict[str, Path], random_model: Path, tmp_path: Path
+) -> None:
+    """A plain folder of pictures: motion is made once, noted, recorded; a second render takes it as it is."""
+    whole = make_shot(tmp_path / "source" / "wall", num_frames=NUM_FRAMES)
+    plain = replace(whole, passes={"rgb": whole.passes["rgb"]})
+    preset = make_preset(tmp_path / "blend.toml", random_model, method="blend")
+    calls: list[str] = []
+    result = render_shot(
+        plain,
+        load_preset(preset),
+        tmp_path / "out",
+        machine=Machine("cpu"),
+        on_frame=lambda name, done, total: calls.append(name),
+    )
+    assert result.num_rendered == NUM_FRAMES
+    assert any(note.startswith("motion and visible: estimated (DIS)") for note in result.notes)
+    assert list(dict.fromkeys(calls)) == ["wall: motion and visible estimated (DIS)", "wall"]
+    record = json.loads(result.record.read_text(encoding="utf-8"))
+    assert record["settings"]["estimates"] == [{"method": "dis", "weights": None}]
+    estimated = [name for name in record["inputs"] if ".lookdev/dis-" in name]
+    assert len(estimated) == 2 * NUM_FRAMES  # vectors and what is seen
+    exact = make_preset(tmp_path / "exact.toml", random_model, method="blend")
+    render_shot(whole, load_preset(exact), tmp_path / "exact", machine=Machine("cpu"))
+    ours, theirs = (
+        read_image(tmp_path / folder / "wall" / "frames" / "styled.0003.png").astype(int)[16:-16, 16:-16]
+        for folder in ("out", "exact")
+    )
+    assert np.abs(ours - theirs).mean() < 6  # of 255: the wall is textured, so DIS finds its slide
+    (vectors,) = (tmp_path / "source" / "wall" / ".lookdev").glob("dis-*/motion/motion.0001.exr")
+    before = vectors.stat().st_mtime_ns
+    again = render_shot(
+        plain, load_preset(preset, overrides=["seed=7"]), tmp_path / "out", machine=Machine("cpu")
+    )
+    assert again.num_rendered == NUM_FRAMES and vectors.stat().st_mtime_ns == before
 
 
 def test_a_folder_is_let_go_without_a_trace(tmp_path: Path) -> None:

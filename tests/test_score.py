@@ -13,10 +13,11 @@ from small_shot import SIZE, STEP, make_shot, passes
 
 from pipeline.cli import main
 from pipeline.errors import ShotError
-from pipeline.footage import motion_origin, round_trip
+from pipeline.footage import motion_origin
 from pipeline.image import read_png, write_png
 from pipeline.score import plot_score, score_video, write_score
 from pipeline.shot import FramePasses, Motion, Shot, open_shot, write_shot
+from pipeline.steady.visibility import round_trip
 from pipeline.steps import film_name, iterate_steps, iterate_ways
 
 NUM_FRAMES = 12

@@ -1,5 +1,6 @@
 """Control images for ControlNets, drawn from the renderer's passes and the picture (docs/controls.md)."""
 
+from pipeline.controls.annotators import annotator_module
 from pipeline.controls.canny import HIGH_THRESHOLD, LOW_THRESHOLD, canny_map
 from pipeline.controls.depth import FAR_METRES, NEAR_METRES, depth_map
 from pipeline.controls.normal import normal_map
@@ -11,6 +12,7 @@ __all__ = [
     "HIGH_THRESHOLD",
     "LOW_THRESHOLD",
     "NEAR_METRES",
+    "annotator_module",
     "canny_map",
     "depth_map",
     "normal_map",

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import types
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
@@ -14,13 +9,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.controls.annotators import annotator_module
+
 NUM_JOINTS = 18
 _IS_FACE = np.isin(np.arange(NUM_JOINTS), (0, 14, 15, 16, 17))  # nose, eyes, ears
 # controlnet-aux's sticks are 8 px wide whatever the canvas; pose ControlNets know them on pictures of about
 # 512 px. On a 128 px frame they would hide the figure, so small frames are drawn larger (3x at 128) and
 # averaged down.
 _CANVAS_SIDE = 384
-_PRIVATE_PACKAGE = "_lookdev_controlnet_aux"
 
 
 class FigurePoints(Protocol):
@@ -96,24 +92,6 @@ class _Drawing(NamedTuple):
 
 @cache
 def _drawing() -> _Drawing:
-    """controlnet-aux's `draw_bodypose`, without `controlnet_aux/__init__`.
-
-    That file imports every detector (timm, mediapipe and their warnings: 4 s). The package's folder is
-    mounted under a private name instead, so that only `open_pose.util` and what it imports run, and a real
-    `import controlnet_aux` elsewhere stays untouched.
-    """
-    spec = importlib.util.find_spec("controlnet_aux")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "controlnet_aux is not installed; it draws the pose maps: pip install controlnet-aux"
-        )
-    root = next(iter(spec.submodule_search_locations))
-    for name, folder in ((_PRIVATE_PACKAGE, root), (f"{_PRIVATE_PACKAGE}.open_pose", f"{root}/open_pose")):
-        package = types.ModuleType(name)
-        package.__path__ = [folder]
-        sys.modules[name] = package
-    with warnings.catch_warnings():
-        # body.py, which util.py imports for its Keypoint, uses a deprecated path of scipy.ndimage
-        warnings.filterwarnings("ignore", message=".*scipy.ndimage", category=DeprecationWarning)
-        util = importlib.import_module(f"{_PRIVATE_PACKAGE}.open_pose.util")
+    """controlnet-aux's own `draw_bodypose`."""
+    util = annotator_module("open_pose.util")
     return _Drawing(draw=util.draw_bodypose, keypoint=util.Keypoint)

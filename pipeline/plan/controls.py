@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pipeline.controls import HIGH_THRESHOLD, LOW_THRESHOLD
-from pipeline.errors import ModelError, PresetError, ShotError
+from pipeline.errors import ModelError, PresetError
 from pipeline.models.controlnet_file import (
     ControlNetFiles,
     cached_controlnet,
@@ -19,36 +19,25 @@ from pipeline.models.families import CONTROL_KINDS, Family
 from pipeline.models.hub import is_hub_id
 from pipeline.plan.values import PlannedControl
 from pipeline.preset import Preset
-from pipeline.shot import Shot
 
-# The pass that each control is drawn from. No estimator stands in for a missing pass yet.
+# The pass that each control is drawn from; what a shot lacks is estimated (`pipeline.plan.estimates`).
 CONTROL_PASS: Mapping[str, str] = MappingProxyType(
     {"depth": "depth", "pose": "joints", "normal": "normal", "canny": "rgb", "softedge": "rgb"}
-)
-CONTROL_PLACE: Mapping[str, str] = MappingProxyType(
-    {"depth": "depth/", "pose": "joints.json", "normal": "normal/", "rgb": "rgb/"}
 )
 
 
 def plan_controls(
-    shot: Shot, preset: Preset, family: Family, model: Path, *, offline: bool = False
+    preset: Preset, family: Family, model: Path, *, offline: bool = False
 ) -> tuple[PlannedControl, ...]:
     """Every [[control]] with its pass and file; `model` is the model's folder or file.
 
-    Raises PresetError or ModelError as `check_controls`, ShotError for a pass that is not there.
+    Raises PresetError or ModelError as `check_controls`.
     """
     check_controls(preset, family, model, offline=offline)
     planned = []
     for index, control in enumerate(preset.control):
-        pass_name = CONTROL_PASS[control.kind]
-        if pass_name not in shot.passes:
-            where = preset.where("control", index, "kind")
-            raise ShotError(
-                f"{shot.root}: has no {pass_name}, which {control.kind} control needs ({where}), "
-                f"and no estimator is at hand; add {CONTROL_PLACE[control.kind]} or take that [[control]] out"
-            )
         thresholds = _thresholds(preset, index) if control.kind == "canny" else None
-        planned.append(PlannedControl(control.kind, pass_name, control.path, thresholds))
+        planned.append(PlannedControl(control.kind, CONTROL_PASS[control.kind], control.path, thresholds))
     return tuple(planned)
 
 

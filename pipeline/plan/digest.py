@@ -69,6 +69,7 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path) -> Plan:
     fields["vae"] = draft.vae is not None
     fields["controls"] = [_identity_of(control) for control in draft.controls]
     fields["regions"] = [_outline_of(region) for region in draft.regions]
+    fields["estimates"] = [[each.method, each.weights_stamp] for each in draft.estimates]
     identity = {
         "version": PLAN_VERSION,
         "shot": [stamp(file, shot.root) for file in input_files(shot, draft)],

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import PresetError, ShotError
+from pipeline.estimate import with_finished
 from pipeline.plan.values import PlannedLora
 from pipeline.preset import (
     Look,
@@ -64,10 +65,11 @@ def _frames_figure(shot: Shot, preset: Preset) -> _Wanted:
 
 def _names(shot: Shot, preset: Preset, wanted: _Wanted, location: Location, advice: str) -> list[str]:
     """A name for each frame. `location`: of the prompt that asks, for messages."""
+    shot = with_finished(shot)
     if "joints" not in shot.passes:
         raise ShotError(
             f"{shot.root}: has no joints, which {{view}} in the prompt needs ({preset.where(*location)}); "
-            f"add joints.json or {advice}"
+            f"add joints.json, run `lookdev shot estimate {shot.root} --pass joints`, or {advice}"
         )
     frames = read_joints(shot, 0, shot.num_frames)
     there = {figure.name: figure.id for frame in frames for figure in frame.figures}

@@ -16,11 +16,12 @@ from pipeline.models.hub import is_hub_id
 from pipeline.models.lora_family import check_lora_family
 from pipeline.plan.controls import check_controls, plan_controls
 from pipeline.plan.digest import with_digests
+from pipeline.plan.estimates import plan_estimates
 from pipeline.plan.frames import name_region_views, name_shot_views, suspicions
 from pipeline.plan.prompts import check_prompts, plan_embeddings, unsaid_embeddings
 from pipeline.plan.regions import check_masks, plan_regions, worn_in_regions
 from pipeline.plan.speed import speed_file
-from pipeline.plan.values import VISIBILITY_PASSES, Plan, PlannedLora
+from pipeline.plan.values import Plan, PlannedLora
 from pipeline.preset import (
     MERGED,
     Preset,
@@ -47,8 +48,8 @@ def make_plan(
     """
     family, model_folder = _model(preset, offline=offline)
     _check_vae(preset)
-    controls = plan_controls(shot, preset, family, model_folder, offline=offline)
-    _check_motion(shot, preset)
+    controls = plan_controls(preset, family, model_folder, offline=offline)
+    estimates, estimate_notes = plan_estimates(shot, preset)
     loras = _loras(preset, family)
     check_prompts(preset)
     embeddings = plan_embeddings(preset, family)
@@ -60,6 +61,7 @@ def make_plan(
     speed = _speed_loras(preset, family, loras, offline=offline)
     notes = (
         *notes,
+        *estimate_notes,
         *suspicions(preset, loras, looks, shot.frame_numbers),
         *unsaid_embeddings(preset, embeddings, looks),
         *speed_notes(preset),
@@ -78,6 +80,7 @@ def make_plan(
             look.seed + (t if preset.temporal.noise == "fresh" else 0) for t, look in enumerate(looks)
         ),
         controls=controls,
+        estimates=estimates,
         loras=(*loras, *speed),
         embeddings=embeddings,
         regions=regions,
@@ -145,19 +148,6 @@ def _check_vae(preset: Preset) -> None:
         raise ModelError(f"{where}: {error}") from None
     if kind not in ("vae", "tiny_vae", "checkpoint"):
         raise ModelError(f"{where}: {preset.vae} is {KIND_TITLES[kind]}; expected a VAE")
-
-
-def _check_motion(shot: Shot, preset: Preset) -> None:
-    if preset.temporal.method != "blend":
-        return
-    where = f"which method 'blend' needs ({preset.where('temporal', 'method')})"
-    if "motion" not in shot.passes:
-        raise ShotError(f'{shot.root}: has no motion pass, {where}; add motion/ or set method = "frame"')
-    if not VISIBILITY_PASSES & shot.passes.keys():
-        raise ShotError(
-            f"{shot.root}: has no visible, ids or depth pass to tell hidden from seen, {where}; "
-            'add one of them or set method = "frame"'
-        )
 
 
 def _own_ids(shot: Shot, preset: Preset) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.estimate import Estimate
 from pipeline.preset import Look
 from pipeline.shot import Area
 
@@ -68,11 +69,11 @@ class Plan:
     """One render, every number resolved. T = num_frames; `batch`: how many share a forward pass.
 
     width, height: pixels of the styled frames. looks, seeds: one per frame; a look's `loras` are in the order
-    of `loras`, its `regions` in that of `regions`. `allow_partial`: what of a LoRA has no place in the model
-    is left out rather than refused. `model`: a family's name or an absolute folder. `notes`: what was
-    adjusted or looks like a mistake, in words for the user and the record. Method "keys"'s: `carry_noise`,
-    `key_every`, `key_frames` (indices that are keys in any case), `own_ids` (styled in every frame), `grain`
-    (in levels; None: as the keys have).
+    of `loras`, its `regions` in that of `regions`. `estimates`: they make the passes that the shot lacks.
+    `allow_partial`: what of a LoRA has no place in the model is left out rather than refused.
+    `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a mistake, in
+    words for the user and the record. Method "keys"'s: `carry_noise`, `key_every`, `key_frames` (indices that
+    are keys in any case), `own_ids` (styled in every frame), `grain` (in levels; None: as the keys have).
     """
 
     shot: str
@@ -85,6 +86,7 @@ class Plan:
     looks: tuple[Look, ...]
     seeds: tuple[int, ...]
     controls: tuple[PlannedControl, ...]
+    estimates: tuple[Estimate, ...]
     loras: tuple[PlannedLora, ...]
     embeddings: tuple[PlannedEmbedding, ...]
     regions: tuple[PlannedRegion, ...]

@@ -19,6 +19,7 @@ from pipeline.preset.tables import (
     Control,
     ControlWeight,
     Embedding,
+    Estimating,
     Fraction01,
     Guidance,
     Lora,
@@ -194,6 +195,9 @@ class Preset(Strict):
     )
     region: tuple[Region, ...] = Field(
         default=(), description="One [[region]] for each part of the frame with a prompt of its own."
+    )
+    estimate: Estimating = Field(
+        default=Estimating(), description="What becomes of passes that the shot lacks."
     )
     views: Views = Field(default=Views(), description="How {view} is named from the joints.")
     beat: tuple[Beat, ...] = Field(

@@ -218,6 +218,24 @@ class Embedding(Strict):
         return self
 
 
+class Estimating(Strict):
+    """Passes that a control or a method needs and the shot lacks."""
+
+    missing: bool = Field(
+        default=True, description="Estimate them from the pictures, with a note; false refuses the shot."
+    )
+    motion: Literal["dis", "raft"] = Field(
+        default="dis",
+        description='How motion is estimated: "dis" is OpenCV\'s; "raft" needs weights, and an accelerator '
+        "to be quick.",
+    )
+    weights: BesidePath | None = Field(
+        default=None,
+        description="A folder with the detectors' files, relative to the preset file's folder; absent: "
+        "$LOOKDEV_ANNOTATORS, then the caches of the hub and of torch.",
+    )
+
+
 class Temporal(Strict):
     """How frames are held together in time."""
 

@@ -55,10 +55,12 @@ def compose(views: Sequence[View], *, engine: UInt8Array, rim: Float32Array) -> 
     unknown: BoolArray = total < NOTHING
     most = np.maximum(np.max(weights, axis=0), NOTHING)
     powers = _power([view.pixels for view in views], weights, total)
-    sharp = _mean([view.pixels for view in views], [(w / most) ** powers for w in weights])
-    wide = _mean([view.pixels for view in views], weights)
-    sigma = BAND_SIGMA * engine.shape[0]
-    pixels = sharp + cv2.GaussianBlur(wide - sharp, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    sums = [_blurred(view.pixels * w[..., None], w) for view, w in zip(views, weights, strict=True)]
+    wide = sum(colour for colour, _ in sums) / sum(w for _, w in sums)
+    details = [
+        view.pixels - colour / weight for view, (colour, weight) in zip(views, sums, strict=True)
+    ]  # each view's own, so that a step between views is in the wide band alone
+    pixels = wide + _mean(details, [(w / most) ** powers for w in weights])
     if unknown.any():
         filled = fill(pixels, known=~unknown, engine=engine)
         soft = cv2.GaussianBlur(unknown.astype(np.float32), (0, 0), 0.8)
@@ -105,6 +107,14 @@ def _line(
     slope = (mean(luma[..., None] * pixels) - middle * colour) / (np.maximum(variance, 0.0) + GUIDE_FLOOR)
     line: Float32Array = colour + slope * (luma[..., None] - middle)
     return line
+
+
+def _blurred(colour: Float32Array, weight: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """Weighted colours [H, W, 3] and their weights [H, W, 1] spread over the wide band."""
+    sigma = BAND_SIGMA * len(weight)
+    wide, over = (cv2.GaussianBlur(each, (0, 0), sigma) for each in (colour, weight))
+    spread: Float32Array = over[..., None] + np.float32(1e-6)
+    return wide, spread
 
 
 def _mean(pixels: Sequence[Float32Array], weights: Sequence[Float32Array]) -> Float32Array:

@@ -22,7 +22,7 @@ from pipeline.steady.warp import BoolArray, source_points
 Tracks = NDArray[np.int32]
 
 CELL = 2  # pixels: places nearer than this at birth are one track, so that sampling steps over none
-LEAST_GAIN = 0.06  # of a frame, in each frame within reach: a key that explains less is not worth it
+LEAST_GAIN = 0.02  # of a frame, in each frame within reach: a key that explains less is not worth it
 LEAST_APART = 2  # frames between keys
 LEAST_HOLE = 0.008  # of the frame: a smaller hole is filled from around it
 LEAST_PATCH_GAIN = 0.05  # of a frame, summed over the frames it helps

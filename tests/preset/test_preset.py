@@ -77,7 +77,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 def test_defaults_need_only_a_prompt(tmp_path: Path) -> None:
     preset = load_preset(write(tmp_path, 'prompt = "a"'))
-    assert preset.model == "mini" and preset.control == () and preset.temporal.method == "frame"
+    assert preset.model == "mini" and preset.control == () and preset.temporal.method == "keys"
 
 
 @pytest.mark.parametrize(
