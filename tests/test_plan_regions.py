@@ -173,7 +173,7 @@ def test_a_trigger_counts_where_its_lora_is_worn(planned: Callable[..., Plan], t
             '[[region]]\nfigure = 1\nprompt = "{view}"\n',
             ("joints",),
             ShotError,
-            "p.toml:region[0]); or set the region's vars.view",
+            "or set the region's vars.view",
         ),
         (
             '[[region]]\nfigure = 1\n[[region.lora]]\npath = "no.safetensors"\n',
