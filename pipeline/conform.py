@@ -7,10 +7,12 @@ poses are drawn crisp at the new size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,7 @@ from pipeline.controls import (
     softedge_map,
 )
 from pipeline.image import Float32Array, UInt8Array, UInt32Array, resize
-from pipeline.shot import Figure, Shot, read_frames, read_joints, read_motion, read_pass
+from pipeline.shot import Area, Figure, Shot, read_area, read_frames, read_joints, read_motion, read_pass
 
 DEFAULT_THRESHOLDS = (float(LOW_THRESHOLD), float(HIGH_THRESHOLD))  # canny's low and high
 
@@ -43,6 +45,15 @@ class Geometry:
     visible: UInt8Array | None
     ids: UInt32Array
     depth: Float32Array
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A region's area, and by how much it grows and how wide its edge is, as shares of the frame's height."""
+
+    area: Area
+    grow: float
+    soft: float
 
 
 def frames_at(shot: Shot, start: int, stop: int, *, width: int, height: int) -> UInt8Array:
@@ -106,6 +117,55 @@ def geometry_at(shot: Shot, index: int, *, width: int, height: int) -> Geometry:
         ids=np.zeros((2, height, width), np.uint32) if ids is None else ids,
         depth=np.full((2, height, width), np.inf, np.float32) if depth is None else depth,
     )
+
+
+def masks_at(
+    shot: Shot, outlines: Sequence[Outline], *, start: int, stop: int, width: int, height: int
+) -> Float32Array:
+    """Each region's share of each pixel, float32 [R, T, height, width] in [0, 1]; they add up to 1 at most.
+
+    Where areas overlap, the later lies over the earlier. An area grows over what belongs to no other, then
+    its edge is softened.
+    """
+    shape = (stop - start, height, width)
+    if not outlines:
+        return np.zeros((0, *shape), np.float32)
+    own = np.stack([_resized(read_area(shot, o.area, start, stop), width, height) for o in outlines])
+    for over in range(len(own) - 1, 0, -1):
+        own[:over] *= 1.0 - own[over]
+    free = np.clip(1.0 - own.sum(0), 0.0, 1.0)  # [T, H, W]
+    shares = np.empty_like(own)
+    for mask, outline, share in zip(own, outlines, shares, strict=True):
+        for t in range(len(mask)):
+            share[t] = _softened(_grown(mask[t], free[t], outline.grow * height), outline.soft * height)
+    fitted: Float32Array = shares / np.maximum(shares.sum(0), 1.0)
+    return fitted
+
+
+def _resized(masks: Sequence[Float32Array], width: int, height: int) -> Float32Array:
+    resized = [resize(mask, height=height, width=width) for mask in masks]
+    clipped: Float32Array = np.clip(np.stack(resized), 0.0, 1.0)  # Lanczos overshoots
+    return clipped
+
+
+def _grown(mask: Float32Array, free: Float32Array, radius: float) -> Float32Array:
+    """The mask widened by `radius` pixels where `free`, nothing else's, lets it."""
+    reach = round(radius)
+    if reach == 0 or not mask.any():
+        return mask
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    grown: Float32Array = np.maximum(mask, np.minimum(cv2.dilate(mask, disc), mask + free))
+    return grown
+
+
+def _softened(mask: Float32Array, width: float) -> Float32Array:
+    """The mask with its edges blurred over about `width` pixels, two standard deviations of a Gaussian."""
+    if width < 1.0 or not mask.any():
+        return mask
+    reach = math.ceil(width)
+    size = (2 * reach + 1, 2 * reach + 1)
+    soft: Float32Array = cv2.GaussianBlur(mask, size, width / 2.0, borderType=cv2.BORDER_REPLICATE)
+    return soft
 
 
 def nearest(values: NDArray[Any], *, width: int, height: int) -> NDArray[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from pipeline import diffuse, models
-from pipeline.conform import DEFAULT_THRESHOLDS, controls_at, frames_at
+from pipeline.conform import DEFAULT_THRESHOLDS, Outline, controls_at, frames_at, masks_at
 from pipeline.diffuse.condition import condition
 from pipeline.errors import ModelError
 from pipeline.image import Float32Array, NotFiniteError, UInt8Array
@@ -38,14 +38,19 @@ Kept = dict[str, models.Model]  # at most one: the model that was used last
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the model sees of some frames: pictures uint8 [T, H, W, 3], and as many control images by kind."""
+    """What the model sees of some frames: pictures uint8 [T, H, W, 3], and as many control images by kind.
+
+    `masks` float32 [R, T, H, W]: each region's share of each pixel.
+    """
 
     frames: UInt8Array
     controls: Mapping[str, UInt8Array]
+    masks: Float32Array
 
     def part(self, start: int, stop: int) -> Inputs:
         """Frames start..stop of these."""
-        return Inputs(self.frames[start:stop], {k: v[start:stop] for k, v in self.controls.items()})
+        controls = {kind: pictures[start:stop] for kind, pictures in self.controls.items()}
+        return Inputs(self.frames[start:stop], controls, self.masks[:, start:stop])
 
     def box(self, left: int, top: int, right: int, bottom: int) -> Inputs:
         """These cut to a box of pixels."""
@@ -53,6 +58,7 @@ class Inputs:
         return Inputs(
             np.ascontiguousarray(self.frames[:, rows, columns]),
             {k: np.ascontiguousarray(v[:, rows, columns]) for k, v in self.controls.items()},
+            np.ascontiguousarray(self.masks[:, :, rows, columns]),
         )
 
     @classmethod
@@ -62,6 +68,7 @@ class Inputs:
         return cls(
             np.concatenate([part.frames for part in parts]),
             {kind: np.concatenate([part.controls[kind] for part in parts]) for kind in kinds},
+            np.concatenate([part.masks for part in parts], axis=1),
         )
 
 
@@ -70,9 +77,11 @@ def read_inputs(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
     size = {"width": plan.width, "height": plan.height}
     kinds = [control.kind for control in plan.controls]
     thresholds = next((c.thresholds for c in plan.controls if c.thresholds is not None), DEFAULT_THRESHOLDS)
+    outlines = [Outline(region.area, region.grow, region.soft) for region in plan.regions]
     return Inputs(
         frames=frames_at(shot, start, stop, **size),
         controls=controls_at(shot, kinds, start=start, stop=stop, thresholds=thresholds, **size),
+        masks=masks_at(shot, outlines, start=start, stop=stop, **size),
     )
 
 
@@ -126,6 +135,7 @@ class Stylist:
                 prompts=[(look.prompt, look.negative) for look in looks],
                 noise=noise,
                 together=together,
+                regions=self._regions(looks, inputs),
             )
             return styled
         except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
@@ -141,6 +151,17 @@ class Stylist:
         self._make_room(len(frames), inputs)
         return self.style(frames, inputs, known=known, noise=noise, together=together)
 
+    def _regions(self, looks: Sequence[Look], inputs: Inputs) -> diffuse.Regions | None:
+        """The regions that are in any of these frames, whose LoRAs are the same; None where none is."""
+        parts = []
+        for masks, own in zip(inputs.masks, zip(*(look.regions for look in looks), strict=True), strict=True):
+            weights = np.array([region.weight for region in own], np.float32)
+            mask = masks * weights[:, None, None]  # [T, H, W]
+            prompts = tuple((region.prompt, region.negative) for region in own)
+            if mask.any():
+                parts.append(diffuse.Region(prompts, own[0].loras, mask))
+        return diffuse.Regions(tuple(parts), self.loras, looks[0].loras) if parts else None
+
     def noise(self, frame: int, height: int, width: int, *, offset: int = 0) -> Float32Array:
         """The unit noise [C, h, w] that a frame's seed stands for, at a size in pixels."""
         drawn: Float32Array = diffuse.start_noise(self.model, height, width, self.plan.seeds[frame] + offset)
@@ -150,6 +171,9 @@ class Stylist:
         """Ask for less memory from here on; outside the failed call, so that its tensors are gone."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if self.loras.release():
+            self._say("memory ran out; the regions' LoRAs are merged anew in each step from here on")
+            return
         if count > 1:
             self.most = count // 2
             self._say(f"memory ran out with {count} frames at once; {self.most} from here on")
@@ -223,7 +247,8 @@ def load_stylist(
         model.vae.disable_tiling()
     stack = models.LoraStack(model, [lora.path for lora in plan.loras], allow_partial=plan.allow_partial)
     stack.wear(plan.looks[0].loras)
-    texts = dict.fromkeys(text for look in plan.looks for text, _ in (*look.prompt, *look.negative))
+    parts = [part for look in plan.looks for part in look.parts]
+    texts = dict.fromkeys(text for part in parts for text, _ in (*part.prompt, *part.negative))
     with torch.inference_mode():
         for text in texts:
             condition(model, [text], plan.clip_skip)  # a clip_skip too high fails here
@@ -272,8 +297,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def settings_of(look: Look) -> Look:
-    """A look without what may differ between frames of one pass: its prompts and its seed."""
-    return dataclasses.replace(look, prompt=(), negative=(), seed=0, blend_weight=0.0, blend_until=0.0)
+    """A look without what may differ between frames of one pass: prompts, seed, how much a region counts."""
+    regions = tuple(dataclasses.replace(r, prompt=(), negative=(), weight=0.0) for r in look.regions)
+    return dataclasses.replace(
+        look, prompt=(), negative=(), seed=0, blend_weight=0.0, blend_until=0.0, regions=regions
+    )
 
 
 def _settings(look: Look, *, clip_skip: int) -> diffuse.Img2ImgSettings:

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hub_cache import cache_bases
 from small_shot import make_shot
 
 from pipeline import cli
 from pipeline.preset import load_preset
-from pipeline.preset.chain import PRESETS_FOLDER
+from pipeline.preset.chain import PRESETS_FOLDER, shipped_presets
 
-SHIPPED = sorted(path.stem for path in PRESETS_FOLDER.glob("*.toml"))
-
+SAMPLE_SHOTS = PRESETS_FOLDER.parent / "samples" / "shots"
+SHIPPED = [name for name in shipped_presets() if not name.startswith("shots/")]
+SHOTS = [name for name in shipped_presets() if name.startswith("shots/")]
+FILMS = [name for name in SHIPPED if name.endswith("_film")]
 
 Say = Callable[..., tuple[int, str, str]]
 
@@ -32,9 +35,30 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
     return run
 
 
-def test_every_preset_that_ships_checks(say: Say) -> None:
+def test_every_preset_that_ships_checks(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_bases(tmp_path, monkeypatch)
     code, out, err = say("check", *SHIPPED)
     assert (code, err) == (0, "") and out.splitlines() == [f"{name}: ok" for name in SHIPPED]
+
+
+@pytest.mark.parametrize("film", FILMS)
+def test_every_film_goes_with_every_shot(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, film: str
+) -> None:
+    """A preset of one line, checked by itself and against the sample shot with as many people."""
+    cache_bases(tmp_path / "hub", monkeypatch)
+    assert (FILMS, len(SHOTS)) == (["mini_film", "sd15_film", "sdxl_film"], 4)
+    for shot in SHOTS:
+        path = tmp_path / f"{Path(shot).name}.toml"
+        path.write_text(f'extends = ["{film}", "{shot}"]')
+        sample = SAMPLE_SHOTS / ("two_shot" if shot == "shots/two_shot" else "corridor_walk")
+        for arguments in ((path,), (path, "--shot", sample)):
+            assert say("check", *arguments) == (0, f"{path}: ok\n", "")
+
+
+def test_what_only_a_shot_says_needs_a_film(say: Say) -> None:
+    code, _, err = say("check", "shots/closeup")
+    assert code == 2 and "shots/closeup.toml:prompt: this key is missing and must be given" in err
 
 
 def test_check_names_each_that_cannot_work(say: Say, tmp_path: Path) -> None:

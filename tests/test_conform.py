@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from small_shot import SIZE, STEP, make_shot, passes
 
-from pipeline.conform import controls_at, frames_at, geometry_at, nearest
+from pipeline.conform import Outline, controls_at, frames_at, geometry_at, masks_at, nearest
 from pipeline.controls import canny_map, pose_map, softedge_map
-from pipeline.shot import Shot, write_shot
+from pipeline.shot import Area, Shot, write_shot
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +115,41 @@ def test_pictures_are_averaged_down(shot: Shot) -> None:
     frames = frames_at(shot, 1, 3, width=32, height=16)
     # each axis rounds once, so up to half a level twice
     assert np.abs(frames - blocks.mean(axis=(2, 4))).max() <= 1.0
+
+
+def outline(grow: float = 0.0, soft: float = 0.0, **area: object) -> Outline:
+    return Outline(Area(**area), grow, soft)
+
+
+def masks_of(shot: Shot, *outlines: Outline, size: int = SIZE) -> np.ndarray:
+    return masks_at(shot, outlines, start=0, stop=2, width=size, height=size)
+
+
+LEFT, MIDDLE = (0.0, 0.0, 0.5, 1.0), (0.25, 0.25, 0.75, 0.75)
+
+
+def test_a_later_region_lies_over_an_earlier_one(shot: Shot) -> None:
+    left, middle = masks_of(shot, outline(box=LEFT), outline(box=MIDDLE))[:, 1]
+    quarter = SIZE // 4
+    assert (middle[quarter:-quarter, quarter:-quarter] == 1).all() and middle.sum() == (SIZE / 2) ** 2
+    assert (left * middle).max() == 0 and left.sum() == SIZE * SIZE / 2 - (SIZE / 4) * (SIZE / 2)
+    assert masks_of(shot).shape == (0, 2, SIZE, SIZE)
+
+
+def test_a_region_grows_and_fades_over_what_is_nobodys(shot: Shot) -> None:
+    hard = masks_of(shot, outline(box=LEFT), outline(box=(0.5, 0.0, 0.75, 1.0)))[:, 0]
+    wide = masks_of(shot, outline(0.125, box=LEFT), outline(0.125, box=(0.5, 0.0, 0.75, 1.0)))[:, 0]
+    assert (wide[0] == hard[0]).all()  # its only free side is the frame's edge
+    assert wide[1].sum() == pytest.approx(hard[1].sum() + SIZE * SIZE // 8) and (wide[1] >= hard[1]).all()
+    soft = masks_of(shot, outline(0.0, 0.125, box=LEFT), outline(0.0, 0.125, box=(0.5, 0.0, 0.75, 1.0)))[:, 0]
+    assert soft.sum(0).max() <= 1 + 1e-6 and (soft.sum(0)[:, 24:40] > 0.99).all()  # no seam where two meet
+    row = soft[1, 0]
+    assert row[48] == pytest.approx(0.5, abs=0.06) and (np.diff(row[40:56]) <= 0).all()
+    assert row[:23].max() == 0 and row[57:].max() == 0  # the fade ends
+
+
+def test_masks_come_at_the_rendered_size(shot: Shot) -> None:
+    for size in (SIZE // 2, 3 * SIZE):
+        (mask,) = masks_of(shot, outline(box=MIDDLE), size=size)
+        assert mask.shape == (2, size, size) and mask.dtype == np.float32
+        assert mask[0].mean() == pytest.approx(0.25, abs=1e-3) and mask.min() >= 0.0 and mask.max() == 1.0

@@ -12,6 +12,7 @@ import torch
 from pipeline.diffuse.anchor import Anchor
 from pipeline.diffuse.guide import Guide
 from pipeline.diffuse.joint import joint
+from pipeline.diffuse.regions import Composite, Regions
 from pipeline.diffuse.schedulers import build_scheduler, executed_timesteps, step_arguments
 from pipeline.diffuse.settings import Img2ImgSettings, KnownPixels, Prompts
 from pipeline.models import Model, decode_latents, encode_images
@@ -29,6 +30,7 @@ def img2img(
     prompts: Sequence[Prompts] | None = None,  # [B]
     noise: npt.NDArray[np.float32] | None = None,  # [B, C, h, w]
     together: bool = False,
+    regions: Regions | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Restyle `frames`, each with its own noise, together in one batch.
 
@@ -37,13 +39,16 @@ def img2img(
     drawn on the CPU, so that a frame's noise depends neither on its batch nor on the device. `prompts`: what
     each frame is told, in place of the settings' prompts; `noise`: unit noise to start from, in place of the
     seeds' (the seeds still draw what steps add); `together`: the frames look at each other and at the first
-    (`pipeline/diffuse/joint.py`). Returns uint8 RGB [B, H, W, 3].
+    (`pipeline/diffuse/joint.py`); `regions`: parts of the frames with prompts and LoRAs of their own. Returns
+    uint8 RGB [B, H, W, 3].
     Raises ModelError for a control without its image or ControlNet, a size the model cannot take, a prompt
     with `<lora:...>`; ValueError for arrays whose shapes disagree. SDEdit (Meng et al. 2021) with ControlNets
     (Zhang et al. 2023).
     """
     further: dict[str, Any] = {"known": known, "prompts": prompts, "noise": noise, "together": together}
-    return decode_latents(model, denoise(model, frames, controls, settings, seeds, **further))
+    return decode_latents(
+        model, denoise(model, frames, controls, settings, seeds, regions=regions, **further)
+    )
 
 
 @torch.inference_mode()
@@ -58,6 +63,7 @@ def denoise(
     prompts: Sequence[Prompts] | None = None,  # [B]
     noise: npt.NDArray[np.float32] | None = None,  # [B, C, h, w]
     together: bool = False,
+    regions: Regions | None = None,
 ) -> torch.Tensor:
     """`img2img` up to the decoder: latents float32 [B, C, h, w]."""
     _check_shapes(frames, seeds, known)
@@ -73,7 +79,12 @@ def denoise(
     if noise is not None:
         drawn = torch.from_numpy(noise).to(drawn)
     further = step_arguments(settings.scheduler, generators)
-    guide = Guide.prepare(model, controls, settings, frames.shape[:3], prompts=prompts)
+    shape = frames.shape[:3]
+    whole = Guide.prepare(model, controls, settings, shape, prompts=prompts)
+    guide: Guide | Composite = whole
+    if regions is not None:
+        size = clean.shape[-2:]
+        guide = Composite.prepare(whole, regions, settings, shape, size=size, together=together)
     latents: torch.Tensor
     if settings.strength == 1.0:
         latents = drawn * scheduler.init_noise_sigma

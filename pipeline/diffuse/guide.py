@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,31 @@ class Guide:
         )
         return cls(model=model, text=text, added=added, steers=steers, guidance=settings.guidance)
 
+    def of(self, rows: torch.Tensor) -> Guide:
+        """The same for the frames `rows` [b] alone."""
+        added = {
+            name: {key: _of_frames(value, rows, self.halves) for key, value in told.items()}
+            for name, told in self.added.items()
+        }
+        text = _of_frames(self.text, rows, self.halves)
+        steers = tuple(
+            replace(steer, hint=_of_frames(steer.hint, rows, self.halves)) for steer in self.steers
+        )
+        return replace(self, text=text, added=added, steers=steers)
+
+    def told(self, prompts: Sequence[Prompts], settings: Img2ImgSettings, size: tuple[int, ...]) -> Guide:
+        """The same under other words, [B] of them; `size` is H, W in pixels."""
+        rows = [prompt for prompt, _ in prompts]
+        if self.halves == 2:
+            rows = [*(negative for _, negative in prompts), *rows]
+        text, added = rows_of(condition(self.model, rows, settings.clip_skip), size)
+        return replace(self, text=text, added=added)
+
+    @property
+    def halves(self) -> int:
+        """n: 2 with guidance, else 1."""
+        return 1 if self.guidance == 1.0 else 2
+
     @contextlib.contextmanager
     def hints_given(self) -> Iterator[None]:
         """Inside, the ControlNets take their hints ready made.
@@ -92,7 +117,7 @@ class Guide:
 
     def predict(self, noisy: torch.Tensor, t: torch.Tensor, step: int, num_steps: int) -> torch.Tensor:
         """float32 [B, C, h, w] from scaled noisy latents [B, C, h, w]."""
-        halves = 1 if self.guidance == 1.0 else 2
+        halves = self.halves
         x = noisy.to(self.model.dtype).repeat(halves, 1, 1, 1)  # [n * B, C, h, w]
         down, mid = self._residuals(x, t, step, num_steps)
         out: torch.Tensor = self.model.unet(
@@ -130,6 +155,11 @@ class Guide:
             down = list(more) if down is None else [a + b for a, b in zip(down, more, strict=True)]
             mid = more_mid if mid is None else mid + more_mid
         return down, mid
+
+
+def _of_frames(values: torch.Tensor, rows: torch.Tensor, halves: int) -> torch.Tensor:
+    """[n * B, ...] -> [n * b, ...]."""
+    return values.reshape(halves, -1, *values.shape[1:])[:, rows].flatten(0, 1)
 
 
 def _steer(model: Model, use: ControlUse, image: torch.Tensor, halves: int) -> _Steer:

@@ -99,3 +99,18 @@ class KnownPixels:
     pixels: npt.NDArray[np.uint8]
     mask: npt.NDArray[np.float32]
     until: float = 1.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the frames under prompts and LoRAs of its own.
+
+    `prompts` [B]: what it is told in each frame. `mask` float32 [B, H, W] in [0, 1]: its share of each pixel.
+    The masks of all regions add up to 1 at most; the rest is under the frame's prompts. A frame whose mask is
+    0 throughout costs nothing. `loras`: a (UNet, text encoders) weight for each file of the stack that wears
+    them.
+    """
+
+    prompts: tuple[Prompts, ...]
+    loras: tuple[tuple[float, float], ...]
+    mask: npt.NDArray[np.float32]

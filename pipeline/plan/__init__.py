@@ -9,13 +9,14 @@ from pipeline.plan.digest import input_files, model_files, model_key, plan_as_js
 from pipeline.plan.make import check_preset, make_plan
 from pipeline.plan.parameters import parameters
 from pipeline.plan.sources import Stamps, check_sources, source_stamps
-from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora, runs
+from pipeline.plan.values import Plan, PlannedControl, PlannedEmbedding, PlannedLora, PlannedRegion, runs
 
 __all__ = [
     "Plan",
     "PlannedControl",
     "PlannedEmbedding",
     "PlannedLora",
+    "PlannedRegion",
     "Stamps",
     "check_preset",
     "check_sources",

@@ -14,9 +14,9 @@ from pipeline.models.families import FAMILIES
 from pipeline.models.find import PICKLES
 from pipeline.plan.controls import controlnet_files
 from pipeline.plan.frame_digests import frame_digests, sha256_of
-from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl, runs
+from pipeline.plan.values import ALSO_DRAWN_FROM, VISIBILITY_PASSES, Plan, PlannedControl, PlannedRegion, runs
 from pipeline.preset import Look, Output, Steering
-from pipeline.shot import Shot, read_as
+from pipeline.shot import Area, Shot, read_as
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
 PLAN_VERSION = 2
@@ -43,16 +43,18 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 
 def input_files(shot: Shot, plan: Plan) -> list[Path]:
-    """The shot's files that decide the styled pixels: the pictures and the passes that this plan reads."""
-    files = (file for name in input_passes(shot, plan) for file in shot.passes[name].files)
-    return list(dict.fromkeys(files))  # several passes may be layers of one file
+    """The files that decide the styled pixels: the pictures, passes and masks that this plan reads."""
+    files = [file for name in input_passes(shot, plan) for file in shot.passes[name].files]
+    masks = [file for region in plan.regions for file in region.area.masks]
+    return list(dict.fromkeys([*files, *masks]))  # several passes may be layers of one file
 
 
 def input_passes(shot: Shot, plan: Plan) -> list[str]:
     """The names of the shot's passes that decide the styled pixels."""
     motion = PASSES_READ.get(plan.method, ())
     drawn = [name for c in plan.controls for name in (c.pass_name, *ALSO_DRAWN_FROM.get(c.kind, ()))]
-    return [name for name in dict.fromkeys(("rgb", *drawn, *motion)) if name in shot.passes]
+    masked = ("ids",) if any(region.area.needs_ids for region in plan.regions) else ()
+    return [name for name in dict.fromkeys(("rgb", *drawn, *motion, *masked)) if name in shot.passes]
 
 
 def with_digests(draft: Plan, shot: Shot, model_path: Path, *, together: int) -> Plan:
@@ -73,6 +75,7 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path, *, together: int) ->
 def _parts(plan: Plan, shot: Shot, together: int) -> Iterator[list[Any]]:
     """What decides each frame beside what all share: look, seed, company in the forward pass, its files."""
     sources = [shot.passes[name].files for name in input_passes(shot, plan)]
+    sources += [region.area.masks for region in plan.regions if region.area.masks]
     stamps = {file: stamp(file, shot.root) for files in sources for file in files}
     looks = {id(look): _pixels_of(look, plan.method) for look in plan.looks}
     for start, stop in plan.groups(together):
@@ -95,6 +98,7 @@ def _shared(draft: Plan, shot: Shot, model_path: Path) -> dict[str, Any]:
     fields["embeddings"] = [[embedding.sha256, embedding.name] for embedding in draft.embeddings]
     fields["vae"] = draft.vae is not None
     fields["controls"] = [_identity_of(control) for control in draft.controls]
+    fields["regions"] = [_outline_of(region) for region in draft.regions]
     fields["estimates"] = [[each.method, each.weights_stamp] for each in draft.estimates]
     identity = {
         "version": PLAN_VERSION,
@@ -164,16 +168,29 @@ def _identity_of(control: PlannedControl) -> dict[str, Any]:
     return identity
 
 
+def _outline_of(region: PlannedRegion) -> list[Any]:
+    """What of a region decides pixels, beside its looks; its masks are among the input files."""
+    area = region.area
+    return [area.figures, area.ids, area.box, len(area.masks), region.grow, region.soft]
+
+
 def _pixels_of(look: Look, method: str) -> dict[str, Any]:
     """The part of a look that decides pixels; its seed is in the plan's seeds."""
     fields: dict[str, Any] = _plain(look)
-    unread = {"seed"} | ({"negative"} if look.guidance == 1.0 else set())
+    unread = {"seed"}
+    if look.guidance == 1.0:
+        unread.add("negative")
+        for region in fields["regions"]:
+            del region["negative"]
     if method == "frame":
         unread |= {"blend_weight", "blend_until"}
     return {name: value for name, value in fields.items() if name not in unread}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Area):
+        folded = dict.fromkeys((value.masks[0], value.masks[-1])) if value.masks else ()
+        value = dataclasses.replace(value, masks=tuple(folded))
     if isinstance(value, Steering | Output):
         return value.model_dump()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +17,13 @@ from pipeline.models.lora_family import check_lora_family
 from pipeline.plan.controls import check_controls, plan_controls
 from pipeline.plan.digest import with_digests
 from pipeline.plan.estimates import plan_estimates
-from pipeline.plan.frames import name_shot_views, suspicions
+from pipeline.plan.frames import name_region_views, name_shot_views, suspicions
 from pipeline.plan.prompts import check_prompts, plan_embeddings, unsaid_embeddings
+from pipeline.plan.regions import check_masks, plan_regions, worn_in_regions
 from pipeline.plan.speed import speed_file
 from pipeline.plan.values import Plan, PlannedLora
 from pipeline.preset import (
     MERGED,
-    Look,
     Preset,
     resolve_looks,
     speed_notes,
@@ -55,7 +54,9 @@ def make_plan(
     check_prompts(preset)
     embeddings = plan_embeddings(preset, family)
     width, height, notes = _size(shot, preset, family)
-    looks = resolve_looks(preset, shot.frame_numbers, shot.fps, name_shot_views(shot, preset))
+    regions = plan_regions(shot, preset)
+    views = name_shot_views(shot, preset), name_region_views(shot, preset)
+    looks = resolve_looks(preset, shot.frame_numbers, shot.fps, *views)
     _check_steps(preset)
     speed = _speed_loras(preset, family, loras, offline=offline)
     notes = (
@@ -66,7 +67,7 @@ def make_plan(
         *unsaid_embeddings(preset, embeddings, looks),
         *speed_notes(preset),
     )
-    looks = _with_loras(looks, speed)
+    looks = worn_in_regions(looks, len(speed))
     draft = Plan(
         shot=shot.name,
         num_frames=shot.num_frames,
@@ -83,6 +84,7 @@ def make_plan(
         estimates=estimates,
         loras=(*loras, *speed),
         embeddings=embeddings,
+        regions=regions,
         clip_skip=preset.clip_skip,
         vae=preset.vae,
         precision=precision,
@@ -112,6 +114,7 @@ def check_preset(preset: Preset, *, offline: bool = False) -> tuple[str, ...]:
     check_controls(preset, family, model_folder, offline=offline)
     _check_steps(preset)
     check_prompts(preset)
+    check_masks(preset)
     embeddings = plan_embeddings(preset, family)
     loras = _loras(preset, family)
     _speed_loras(preset, family, loras, offline=offline)
@@ -158,8 +161,8 @@ def _own_ids(shot: Shot, preset: Preset) -> tuple[int, ...]:
 
 def _loras(preset: Preset, family: Family) -> tuple[PlannedLora, ...]:
     planned = []
-    for index, lora in enumerate(preset.lora):
-        where = preset.where("lora", index, "path")
+    for location, lora in preset.all_loras():
+        where = preset.where(*location, "path")
         if not lora.path.is_file():
             raise PresetError(
                 f"{where}: found no file {lora.path}; train it first (lookdev train) or mend the path"
@@ -184,22 +187,13 @@ def _speed_loras(
     if found is None:
         return ()
     planned = _planned_lora(found[0], family, found[1])
-    for index, lora in enumerate(loras):
+    for (location, _), lora in zip(preset.all_loras(), loras, strict=True):
         if lora.sha256 == planned.sha256:
             raise PresetError(
-                f"{preset.where('lora', index, 'path')}: is the LoRA of speed '{preset.speed}', which adds "
+                f"{preset.where(*location, 'path')}: is the LoRA of speed '{preset.speed}', which adds "
                 f'it by itself; take it out here, or set speed_lora = "{MERGED}"'
             )
     return (planned,)
-
-
-def _with_loras(looks: Sequence[Look], speed: Sequence[PlannedLora]) -> tuple[Look, ...]:
-    """The looks with the speed's LoRA behind their own, whole on the UNet; equal looks stay one object."""
-    made: dict[int, Look] = {}
-    for look in looks:
-        if id(look) not in made:
-            made[id(look)] = dataclasses.replace(look, loras=(*look.loras, *((1.0, 0.0) for _ in speed)))
-    return tuple(made[id(look)] for look in looks)
 
 
 def _lora_header(path: Path, where: str) -> Header:

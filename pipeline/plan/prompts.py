@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.errors import ModelError, PresetError
 from pipeline.files import known_digest
@@ -12,12 +12,12 @@ from pipeline.models.embedding_layout import check_embedding_family
 from pipeline.models.families import Family
 from pipeline.models.prompt_syntax import refuse_extra_networks
 from pipeline.plan.values import PlannedEmbedding
-from pipeline.preset import Look, Preset
+from pipeline.preset import Look, Preset, texts_of
 
 
 def check_prompts(preset: Preset) -> None:
     """Raise PresetError for `<lora:...>` and the like in a prompt or a variable."""
-    for text, where in _texts(preset):
+    for text, where in texts_of(preset):
         try:
             refuse_extra_networks(text)
         except ModelError as error:
@@ -47,23 +47,13 @@ def unsaid_embeddings(
 ) -> tuple[str, ...]:
     """A line for each textual inversion that no prompt that is read says."""
     texts = {
-        text for look in looks for text, _ in (*look.prompt, *(look.negative if look.guidance > 1 else ()))
+        text
+        for look in looks
+        for part in look.parts
+        for text, _ in (*part.prompt, *(part.negative if look.guidance > 1 else ()))
     }
     return tuple(
         f"{preset.where('embedding', index, 'path')}: no prompt says '{embedding.name}'"
         for index, embedding in enumerate(embeddings)
         if not any(re.search(word_pattern(embedding.name), text, re.IGNORECASE) for text in texts)
     )
-
-
-def _texts(preset: Preset) -> Iterator[tuple[str, str]]:
-    """Every text that prompts are made of, and where it is written."""
-    for key in ("prompt", "negative"):
-        yield getattr(preset, key), preset.where(key)
-        for index, beat in enumerate(preset.beat):
-            yield getattr(beat, key) or "", preset.where("beat", index, key)
-    for name, value in preset.vars.items():
-        yield str(value), preset.where("vars", name)
-    for index, beat in enumerate(preset.beat):
-        for name, value in beat.vars.items():
-            yield str(value), preset.where("beat", index, "vars", name)

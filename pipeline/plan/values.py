@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from pipeline.estimate import Estimate
 from pipeline.preset import Look, Output
+from pipeline.shot import Area
 
 # Any of these tells which surface points were hidden in the frame before; `visible` is exact.
 VISIBILITY_PASSES = frozenset({"visible", "ids", "depth"})
@@ -60,12 +61,25 @@ class PlannedEmbedding:
 
 
 @dataclass(frozen=True)
+class PlannedRegion:
+    """A part of the frames with a look of its own: its name, its area, and its edge.
+
+    `grow` and `soft` are shares of the frame's height.
+    """
+
+    name: str
+    area: Area
+    grow: float
+    soft: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """One render, every number resolved. T = num_frames; `batch`: how many share a forward pass.
 
     width, height: pixels of the styled frames. looks, seeds: one per frame; a look's `loras` are in the order
-    of `loras`. `estimates`: they make the passes that the shot lacks. `allow_partial`: what of a LoRA has no
-    place in the model is left out rather than refused.
+    of `loras`, its `regions` in that of `regions`. `estimates`: they make the passes that the shot lacks.
+    `allow_partial`: what of a LoRA has no place in the model is left out rather than refused.
     `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a mistake, in
     words for the user and the record. Method "keys"'s: `carry_noise`, `key_every`, `key_frames` (indices that
     are keys in any case), `own_ids` (styled in every frame), `grain` (in levels; None: as the keys have).
@@ -85,6 +99,7 @@ class Plan:
     estimates: tuple[Estimate, ...]
     loras: tuple[PlannedLora, ...]
     embeddings: tuple[PlannedEmbedding, ...]
+    regions: tuple[PlannedRegion, ...]
     clip_skip: int
     vae: Path | None
     precision: str

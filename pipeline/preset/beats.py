@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
@@ -11,24 +10,33 @@ from typing import TypeVar
 from pipeline.errors import PresetError
 from pipeline.preset.chain import did_you_mean
 from pipeline.preset.origin import Location
-from pipeline.preset.prompt import fill, names_in
 from pipeline.preset.ranges import beat_weights
-from pipeline.preset.schema import Beat, Preset
+from pipeline.preset.reading import Active, Mix, read_frame, read_region
+from pipeline.preset.schema import Beat, BeatLora, BeatRegion, Preset
 from pipeline.preset.speed import sampling_of
-from pipeline.preset.tables import Steering, Variables
+from pipeline.preset.tables import Lora, Steering
 
-VIEW = "view"  # the variable that the joints fill where nobody else does
-
-# Texts whose embeddings are added with these weights; the weights are > 0 and add up to 1.
-Mix = tuple[tuple[str, float], ...]
-_Active = tuple[tuple[int, float], ...]  # beats by number, lowest first, each with its weight in (0, 1]
 _Number = Callable[[float, Callable[[Beat], float | None]], float]
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
+class RegionLook:
+    """The settings of one region in one frame. `loras` as in `Look`: the frame's and the region's own."""
+
+    prompt: Mix
+    negative: Mix
+    loras: tuple[tuple[float, float], ...]
+    weight: float
+
+
+@dataclass(frozen=True)
 class Look:
-    """The settings of one frame. `loras` holds (weight, text_weight) in the preset's order."""
+    """The settings of one frame.
+
+    `loras` holds (weight, text_weight) in the order of `Preset.all_loras`: the frame's, then 0 for those that
+    regions alone wear. `regions` are in the preset's order.
+    """
 
     prompt: Mix
     negative: Mix
@@ -42,6 +50,12 @@ class Look:
     loras: tuple[tuple[float, float], ...]
     blend_weight: float
     blend_until: float
+    regions: tuple[RegionLook, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Look | RegionLook, ...]:
+        """The frame, then its regions that are on."""
+        return (self, *(region for region in self.regions if region.weight > 0.0))
 
     @property
     def executed_steps(self) -> int:
@@ -49,36 +63,29 @@ class Look:
         return min(int(self.steps * self.strength), self.steps)
 
 
-@dataclass(frozen=True)
-class _Text:
-    """One reading of the prompts: templates, variables, where they stand, and its share."""
-
-    prompt: str
-    negative: str
-    variables: Variables
-    where_prompt: str
-    where_negative: str
-    share: float
-
-
 def resolve_looks(
-    preset: Preset, frame_numbers: Sequence[int], fps: Fraction, views: Sequence[str] | None
+    preset: Preset,
+    frame_numbers: Sequence[int],
+    fps: Fraction,
+    views: Sequence[str] | None,
+    region_views: Sequence[Sequence[str] | None] = (),
 ) -> tuple[Look, ...]:
     """One Look for each frame; frames with the same settings share the object.
 
     `frame_numbers` are those on disk, as beats name them; `views` one name a frame, needed where
-    `uses_view(preset)`. Raises PresetError for a beat that lies outside the shot or changes what is not
-    there.
+    `uses_view(preset)`, and `region_views` the same for each region (`region_uses_view`). Raises PresetError
+    for a beat that lies outside the shot or changes what is not there.
     """
     weights = [beat_weights(preset, index, frame_numbers, fps) for index in range(len(preset.beat))]
-    made: dict[tuple[_Active, str], Look] = {}
+    made: dict[tuple[Active, tuple[str, ...]], Look] = {}
     looks = []
+    named = [views, *(region_views or [None] * len(preset.region))]
     for t in range(len(frame_numbers)):
         active = tuple((index, row[t]) for index, row in enumerate(weights) if row[t] > 0.0)
-        view = "" if views is None else views[t]
-        if (active, view) not in made:
-            made[active, view] = _look(preset, active, view)
-        looks.append(made[active, view])
+        seen = tuple("" if names is None else names[t] for names in named)
+        if (active, seen) not in made:
+            made[active, seen] = _look(preset, active, seen)
+        looks.append(made[active, seen])
     return tuple(looks)
 
 
@@ -87,38 +94,13 @@ def steady_looks(preset: Preset) -> tuple[Look, ...]:
 
     Raises PresetError for what no shot could take.
     """
-    view = preset.views.names[0]
-    return (_look(preset, (), view), *(_look(preset, ((i, 1.0),), view) for i in range(len(preset.beat))))
+    seen = (preset.views.names[0],) * (1 + len(preset.region))
+    return (_look(preset, (), seen), *(_look(preset, ((i, 1.0),), seen) for i in range(len(preset.beat))))
 
 
-def uses_view(preset: Preset) -> bool:
-    """Whether a prompt has {view} and [vars] does not give it."""
-    return VIEW not in preset.vars and VIEW in _names_used(preset)
+def _look(preset: Preset, active: Active, views: tuple[str, ...]) -> Look:
+    """`views`: the frame's, then each region's."""
 
-
-def unused_variables(preset: Preset) -> tuple[str, ...]:
-    """A line for each variable that no prompt uses."""
-    used = _names_used(preset)
-    places: list[tuple[Location, Variables]] = [(("vars",), preset.vars)]
-    places += [(("beat", index, "vars"), beat.vars) for index, beat in enumerate(preset.beat)]
-    return tuple(
-        f"{preset.where(*location, name)}: no prompt uses {{{name}}}"
-        for location, variables in places
-        for name in variables
-        if name not in used
-    )
-
-
-def _names_used(preset: Preset) -> set[str]:
-    used = set[str]()
-    for key in ("prompt", "negative"):
-        used |= names_in(getattr(preset, key), where=preset.where(key))
-        for index, beat in enumerate(preset.beat):
-            used |= names_in(getattr(beat, key) or "", where=preset.where("beat", index, key))
-    return used
-
-
-def _look(preset: Preset, active: _Active, view: str) -> Look:
     def number(base: float, of: Callable[[Beat], float | None]) -> float:
         """Eased: each beat draws the value towards its own by its weight."""
         for index, weight in active:
@@ -135,12 +117,14 @@ def _look(preset: Preset, active: _Active, view: str) -> Look:
                 base = value
         return base
 
-    texts = _texts(preset, active, view)
+    for index, _ in active:
+        _check_beat(preset, index)
+    reading = read_frame(preset, active, views[0])
     strength = number(preset.strength, lambda beat: beat.strength)
     base = sampling_of(preset, strength)
     return Look(
-        prompt=_mix((fill(t.prompt, t.variables, where=t.where_prompt), t.share) for t in texts),
-        negative=_mix((fill(t.negative, t.variables, where=t.where_negative), t.share) for t in texts),
+        prompt=reading.prompt,
+        negative=reading.negative,
         strength=strength,
         steps=round(number(base.steps, lambda beat: beat.steps)),
         guidance=number(base.guidance, lambda beat: beat.guidance),
@@ -148,56 +132,29 @@ def _look(preset: Preset, active: _Active, view: str) -> Look:
         spacing=base.spacing,
         seed=choice(preset.seed, lambda beat: beat.seed),
         controls=_controls(preset, active, number),
-        loras=_loras(preset, active, number),
+        loras=_loras(preset, number),
         blend_weight=number(preset.temporal.weight, lambda beat: beat.temporal.weight),
         blend_until=number(preset.temporal.until, lambda beat: beat.temporal.until),
+        regions=tuple(_region(preset, index, active, view, number) for index, view in enumerate(views[1:])),
     )
 
 
-def _texts(preset: Preset, active: _Active, view: str) -> list[_Text]:
-    """The prompts before filling; while a beat that changes them eases in, each reading parts in two."""
-    base: Variables = {VIEW: view} if view else {}
-    where = preset.where("prompt"), preset.where("negative")
-    texts = [_Text(preset.prompt, preset.negative, base | preset.vars, *where, share=1.0)]
-    for index, weight in active:
-        beat = preset.beat[index]
-        if beat.prompt is None and beat.negative is None and not beat.vars:
-            continue
-        changed = [
-            dataclasses.replace(
-                _with_templates(text, preset, index),
-                variables={**text.variables, **beat.vars},
-                share=weight * text.share,
-            )
-            for text in texts
-        ]
-        kept = [dataclasses.replace(text, share=(1.0 - weight) * text.share) for text in texts]
-        texts = changed if weight == 1.0 else kept + changed
-    return texts
+def _region(preset: Preset, index: int, active: Active, view: str, number: _Number) -> RegionLook:
+    region = preset.region[index]
+
+    def change(beat: Beat) -> BeatRegion | None:
+        return beat.region.get(region.title)
+
+    reading = read_region(preset, index, active, view)
+    return RegionLook(
+        prompt=reading.prompt,
+        negative=reading.negative,
+        loras=_loras(preset, number, index),
+        weight=number(region.weight, lambda beat: getattr(change(beat), "weight", None)),
+    )
 
 
-def _with_templates(text: _Text, preset: Preset, index: int) -> _Text:
-    beat = preset.beat[index]
-    if beat.prompt is not None:
-        where = preset.where("beat", index, "prompt")
-        text = dataclasses.replace(text, prompt=beat.prompt, where_prompt=where)
-    if beat.negative is not None:
-        where = preset.where("beat", index, "negative")
-        text = dataclasses.replace(text, negative=beat.negative, where_negative=where)
-    return text
-
-
-def _mix(texts: Iterable[tuple[str, float]]) -> Mix:
-    shares: dict[str, float] = {}
-    for text, share in texts:
-        shares[text] = shares.get(text, 0.0) + share
-    return tuple(shares.items()) if len(shares) > 1 else tuple((text, 1.0) for text in shares)
-
-
-def _controls(preset: Preset, active: _Active, number: _Number) -> tuple[Steering, ...]:
-    kinds = [control.kind for control in preset.control]
-    for index, _ in active:
-        _check_known(preset, index, "control", preset.beat[index].control, kinds)
+def _controls(preset: Preset, active: Active, number: _Number) -> tuple[Steering, ...]:
     controls = []
     for control in preset.control:
 
@@ -215,30 +172,52 @@ def _controls(preset: Preset, active: _Active, number: _Number) -> tuple[Steerin
     return tuple(controls)
 
 
-def _loras(preset: Preset, active: _Active, number: _Number) -> tuple[tuple[float, float], ...]:
-    names = [lora.path.stem for lora in preset.lora]
-    for index, _ in active:
-        _check_known(preset, index, "lora", preset.beat[index].lora, names)
-    weights = []
-    for lora, name in zip(preset.lora, names, strict=True):
-        follows = lora.text_weight is None
+def _loras(preset: Preset, number: _Number, region: int | None = None) -> tuple[tuple[float, float], ...]:
+    """Weights for all LoRAs of the preset, as the frame or one of its regions wears them."""
+    worn = [_lora_weights(lora, number, lambda beat: beat.lora) for lora in preset.lora]
+    for index, other in enumerate(preset.region):
+        title = other.title
 
-        def of_unet(beat: Beat, name: str = name) -> float | None:
-            return beat.lora[name].weight if name in beat.lora else None
+        def own(beat: Beat, title: str = title) -> Mapping[str, BeatLora]:
+            return beat.region[title].lora if title in beat.region else {}
 
-        def of_text(beat: Beat, name: str = name, follows: bool = follows) -> float | None:
-            own = beat.lora[name].text_weight if name in beat.lora else None
-            return of_unet(beat, name) if own is None and follows else own
-
-        text_weight = lora.weight if lora.text_weight is None else lora.text_weight
-        weights.append((number(lora.weight, of_unet), number(text_weight, of_text)))
-    return tuple(weights)
+        worn += [_lora_weights(lora, number, own) if index == region else (0.0, 0.0) for lora in other.lora]
+    return tuple(worn)
 
 
-def _check_known(preset: Preset, index: int, key: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """A beat may only change a control or LoRA that is there, and just one."""
+def _lora_weights(
+    lora: Lora, number: _Number, changes: Callable[[Beat], Mapping[str, BeatLora]]
+) -> tuple[float, float]:
+    """(UNet, text encoders) of one LoRA; `changes` finds what a beat says of LoRAs by the file's name."""
+
+    def of_unet(beat: Beat) -> float | None:
+        return getattr(changes(beat).get(lora.path.stem), "weight", None)
+
+    def of_text(beat: Beat) -> float | None:
+        own: float | None = getattr(changes(beat).get(lora.path.stem), "text_weight", None)
+        return of_unet(beat) if own is None and lora.text_weight is None else own
+
+    text_weight = lora.weight if lora.text_weight is None else lora.text_weight
+    return number(lora.weight, of_unet), number(text_weight, of_text)
+
+
+def _check_beat(preset: Preset, index: int) -> None:
+    """Raise PresetError for a control, LoRA or region that a beat changes and that is not there."""
+    beat, at = preset.beat[index], ("beat", index)
+    _check_known(preset, (*at, "control"), beat.control, [control.kind for control in preset.control])
+    _check_known(preset, (*at, "lora"), beat.lora, [lora.path.stem for lora in preset.lora])
+    regions = {region.title: region for region in preset.region}
+    _check_known(preset, (*at, "region"), beat.region, list(regions))
+    for title, change in beat.region.items():
+        names = [lora.path.stem for lora in regions[title].lora]
+        _check_known(preset, (*at, "region", title, "lora"), change.lora, names)
+
+
+def _check_known(preset: Preset, location: Location, given: Iterable[str], known: Sequence[str]) -> None:
+    """A beat may only change a control, LoRA or region that is there, and just one."""
+    key = location[-1]
     for name in given:
-        where = preset.where("beat", index, key, name)
+        where = preset.where(*location, name)
         if name not in known:
             hint = did_you_mean(name, known) or f"; there are: {', '.join(known) or 'none'}"
             raise PresetError(f"{where}: the preset has no {key} '{name}'{hint}")

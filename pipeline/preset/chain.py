@@ -1,8 +1,9 @@
 """A preset file and those it extends, merged into one table; --set puts values on top.
 
-`extends = "film.toml"` takes everything from that file first (a path beside this file, or the bare name of a
-preset that ships). Tables merge key by key. A list (control, lora, embedding, beat) replaces the one below,
-unless `append = ["lora"]` names it: then its entries come after those below.
+`extends = "film.toml"` takes everything from that file first: one beside this file, or the name of one that
+ships. Of several, `extends = ["film.toml", "shots/closeup"]`, the later lie over the earlier. Tables merge
+key by key. A list (control, lora, embedding, region, beat) replaces the one below, unless
+`append = ["lora"]` names it: then its entries come after those below.
 """
 
 from __future__ import annotations
@@ -18,25 +19,33 @@ from pipeline.preset.origin import Location, Origin, Origins
 
 # The repository's presets/ beside the `pipeline` package.
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "presets"
-LISTS = ("control", "lora", "embedding", "beat")  # what `append` may name
+SHOTS = "shots"  # the folder of those that say only what a shot says
+LISTS = ("control", "lora", "embedding", "region", "beat")  # what `append` may name
 FILE_KEYS = ("extends", "append")  # about the file, not about the look
 
 
 def find_preset(name_or_path: str | Path) -> Path:
-    """The file of a preset given by its path, or by the bare name of one that ships (`mini_blend`).
+    """The file of a preset given by its path, or by the name of one that ships (`mini_blend`).
 
     Raises PresetError when there is neither, with the close match.
     """
     path = Path(name_or_path)
     if path.is_file():
         return path
-    shipped = {file.stem: file for file in sorted(PRESETS_FOLDER.glob("*.toml"))}
-    if path.name == str(name_or_path) and path.name in shipped:
-        return shipped[path.name]
+    shipped = shipped_presets()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
     if path.is_dir():
         raise PresetError(f"{path}: is a folder; expected a preset file such as {path / 'preset.toml'}")
-    hint = did_you_mean(path.stem, list(shipped)) or f"; presets that ship: {', '.join(shipped) or 'none'}"
+    near = did_you_mean(str(name_or_path), list(shipped)) or did_you_mean(path.stem, list(shipped))
+    hint = near or f"; presets that ship: {', '.join(shipped) or 'none'}"
     raise PresetError(f"{name_or_path}: no such preset file{hint}")
+
+
+def shipped_presets() -> dict[str, Path]:
+    """Name -> file of the presets that ship; those in shots/ are to be extended together with a film."""
+    files = sorted(PRESETS_FOLDER.glob("*.toml")) + sorted((PRESETS_FOLDER / SHOTS).glob("*.toml"))
+    return {file.relative_to(PRESETS_FOLDER).with_suffix("").as_posix(): file for file in files}
 
 
 def read_chain(path: Path) -> tuple[dict[str, Any], Origins, tuple[Path, ...]]:
@@ -45,24 +54,30 @@ def read_chain(path: Path) -> tuple[dict[str, Any], Origins, tuple[Path, ...]]:
     Paths of LoRAs, embeddings and ControlNets come back absolute, each from its own file's folder. Raises
     PresetError for a file that cannot be read and for a chain that comes back to itself.
     """
-    files = [path]
-    tables = [_parse(path)]
-    while "extends" in tables[-1]:
-        base = _base(files[-1], tables[-1].pop("extends"))
-        if base.resolve() in [file.resolve() for file in files]:
-            round_trip = " -> ".join(str(file) for file in (*files, base))
-            raise PresetError(f"{files[-1]}:extends: comes back to itself ({round_trip}); take one out")
-        files.append(base)
-        tables.append(_parse(base))
-    if "append" in tables[-1]:
-        raise PresetError(f"{files[-1]}:append: there is nothing to append to without `extends`; take it out")
+    tables: dict[Path, dict[str, Any]] = {}
+    _collect(path, (), tables)
     merged: dict[str, Any] = {}
     origins = Origins(path)
-    for file, table in zip(reversed(files), reversed(tables), strict=True):
+    for file, table in tables.items():
         append = _appended(file, table)
         _anchor(table, file.parent.resolve())
         _merge(merged, table, (), Origin(file, ()), origins, append)
-    return merged, origins, tuple(reversed(files))
+    return merged, origins, tuple(tables)
+
+
+def _collect(file: Path, above: tuple[Path, ...], tables: dict[Path, dict[str, Any]]) -> None:
+    """Put a file's table into `tables` behind those of all it extends; what is there already stays there."""
+    if file.resolve() in [other.resolve() for other in above]:
+        round_trip = " -> ".join(str(other) for other in (*above, file))
+        raise PresetError(f"{above[-1]}:extends: comes back to itself ({round_trip}); take one out")
+    if file.resolve() in [other.resolve() for other in tables]:
+        return
+    table = _parse(file)
+    if "append" in table and "extends" not in table:
+        raise PresetError(f"{file}:append: there is nothing to append to without `extends`; take it out")
+    for base in _bases(file, table.pop("extends", [])):
+        _collect(base, (*above, file), tables)
+    tables[file] = table
 
 
 def override(data: dict[str, Any], origins: Origins, text: str) -> None:
@@ -106,18 +121,26 @@ def _parse(path: Path) -> dict[str, Any]:
         raise PresetError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _base(file: Path, extends: Any) -> Path:
-    """The file that `file` extends: beside it, or one that ships."""
-    if not isinstance(extends, str) or not extends:
-        raise PresetError(
-            f'{file}:extends: found {extends!r}; expected one file, as in extends = "film.toml"'
-        )
+def _bases(file: Path, extends: Any) -> list[Path]:
+    """The files that `file` extends, in order: beside it, or of those that ship."""
+    names = extends if isinstance(extends, list) else [extends]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise PresetError(
+                f'{file}:extends: found {name!r}; expected a file, as in extends = "film.toml", or a list of '
+                "files"
+            )
+    return [_base(file, name) for name in names]
+
+
+def _base(file: Path, extends: str) -> Path:
     beside = file.parent / Path(extends)
     if beside.is_file():
         return beside
-    bare = Path(extends).name == extends and not beside.is_dir()
+    parts = Path(extends).parts
+    by_name = (len(parts) == 1 or parts[0] == SHOTS) and not beside.is_dir()
     try:
-        return find_preset(extends if bare else beside)
+        return find_preset(extends if by_name else beside)
     except PresetError as error:
         raise PresetError(f"{file}:extends: {error}") from None
 
@@ -161,22 +184,26 @@ def _merge(
 
 
 def _anchor(table: dict[str, Any], folder: Path) -> None:
-    """Paths of LoRAs, embeddings and ControlNets, relative to the file, made absolute in place."""
-    places: list[tuple[dict[str, Any], str]] = []
-    for key in ("lora", "embedding", "control"):
-        items = table.get(key)
-        found = [item for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
-        # what does not exist may be a hub id
-        places += [
-            (item, "path")
-            for item in found
-            if key != "control" or (folder / str(item.get("path") or "")).exists()
-        ]
+    """Paths of LoRAs, embeddings, masks and ControlNets, relative to the file, made absolute in place."""
+    regions = _tables_of(table, "region")
+    places = [(item, "path") for key in ("lora", "embedding") for item in _tables_of(table, key)]
+    places += [(item, "path") for region in regions for item in _tables_of(region, "lora")]
+    places += [(region, "mask") for region in regions]
+    places += [
+        (item, "path")
+        for item in _tables_of(table, "control")
+        if (folder / str(item.get("path") or "")).exists()  # what does not may be a hub id
+    ]
     places += [(table, key) for key in ("speed_lora", "vae") if table.get(key) != "merged"]
     for place, key in places:
         path = place.get(key)
         if isinstance(path, str) and path and not path.startswith("~"):
             place[key] = str(folder / path)
+
+
+def _tables_of(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    items = table.get(key)
+    return [item for item in (items if isinstance(items, list) else ()) if isinstance(item, dict)]
 
 
 def _step_into(place: Any, key: int | str, text: str) -> Any:

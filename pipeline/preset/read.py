@@ -31,11 +31,11 @@ def load_preset(name_or_path: str | Path, *, overrides: Sequence[str] = ()) -> P
     data, origins, files = read_chain(path)
     for text in overrides:
         override(data, origins, text)
+    frozen = _frozen(data)
     try:
-        context = {"folder": path.parent.resolve()}
-        preset = Preset.model_validate(_frozen(data), context=context)
+        preset = Preset.model_validate(frozen, context={"folder": path.parent.resolve()})
     except ValidationError as error:
-        raise PresetError(_one_line(origins, error)) from None
+        raise PresetError(_one_line(origins, error, frozen)) from None
     preset._source, preset._origins, preset._files = path, origins, files
     steady_looks(preset)
     return preset
@@ -50,12 +50,41 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-def _one_line(origins: Origins, error: ValidationError) -> str:
+def _one_line(origins: Origins, error: ValidationError, data: Any) -> str:
     """The first problem as one line, unknown keys first: a misspelt key often causes the others."""
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    first = problems[0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{origins.find(first['loc'])}: {_reason(first, first['loc'])}{more}"
+    by_place: dict[Location, list[Any]] = {}
+    for problem in sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden"):
+        by_place.setdefault(_written(problem["loc"], data), []).append(problem)
+    location, problems = next(iter(by_place.items()))
+    reasons = dict.fromkeys(_reason(problem, location) for problem in problems)
+    reason, *others = reasons  # several where a value may be of several types
+    also = "".join(
+        f" or {other.partition('it should be ')[2]}" for other in others if "it should be " in other
+    )
+    more = f" (and {len(by_place) - 1} more)" if len(by_place) > 1 else ""
+    return f"{origins.find(location)}: {reason}{also}{more}"
+
+
+def _written(location: Location, data: Any) -> Location:
+    """The part of a location that is keys and numbers of lists, not pydantic's names of types."""
+    for depth, part in enumerate(location):
+        inside = dict(enumerate(data)) if isinstance(data, tuple) else data
+        if not isinstance(inside, dict) or part not in inside:
+            is_missing_key = isinstance(data, dict) and depth == len(location) - 1
+            return location[: depth + is_missing_key]
+        data = inside[part]
+    return location
+
+
+_SHOULD = "it should be "
+# For what pydantic says in the words of Python.
+_EXPECTED = {
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "is_instance_of": "a path in quotes",
+    "string_type": "text in quotes",
+}
 
 
 def _reason(problem: Any, location: Location) -> str:
@@ -67,7 +96,16 @@ def _reason(problem: Any, location: Location) -> str:
             did_you_mean(str(location[-1]), guesses) or f"; known keys: {', '.join(known)}"
         )
     if kind == "missing":
-        return "this key is missing and must be given"
+        in_list = isinstance(problem["loc"][-1], int)
+        return "it has too few items" if in_list else "this key is missing and must be given"
+    if kind == "too_long":
+        return f"it has {problem['ctx']['actual_length']} items, more than {problem['ctx']['max_length']}"
+    if kind == "tuple_type" and isinstance(problem["input"], dict):
+        name = ".".join(part for part in location if isinstance(part, str))
+        return f"found a table; {_SHOULD}a list: write [[{name}]]"
+    if kind in _EXPECTED:
+        found = "" if isinstance(problem["input"], dict | tuple) else f"found {problem['input']!r}; "
+        return f"{found}{_SHOULD}{_EXPECTED[kind]}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     expected = message[0].lower() + message[1:]
     if kind == "value_error" or isinstance(problem["input"], dict | tuple):

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from pipeline.preset.origin import Origin, Origins
+from pipeline.preset.origin import Location, Origin, Origins
 from pipeline.preset.sampling import Scheduler, Spacing, SpeedName
 from pipeline.preset.tables import (
     BesidePath,
@@ -24,6 +24,7 @@ from pipeline.preset.tables import (
     Guidance,
     Lora,
     Output,
+    Region,
     Seed,
     Side,
     SpeedLora,
@@ -35,7 +36,7 @@ from pipeline.preset.tables import (
     Weight,
 )
 
-__all__ = ["Beat", "BeatControl", "BeatLora", "BeatTemporal", "Preset"]
+__all__ = ["Beat", "BeatControl", "BeatLora", "BeatRegion", "BeatTemporal", "Preset"]
 
 
 class BeatControl(Strict):
@@ -53,6 +54,20 @@ class BeatLora(Strict):
         default=None, description="1 is as trained; the text encoder's too where that has none of its own."
     )
     text_weight: Weight | None = Field(default=None, description="The weight on the text encoder.")
+
+
+class BeatRegion(Strict):
+    """What a beat changes of a region."""
+
+    prompt: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="A template.")
+    negative: str | None = Field(default=None, description="A template; read when guidance > 1.")
+    vars: Variables = Field(default_factory=dict, description="Variables that differ here.")
+    weight: Fraction01 | None = Field(
+        default=None, description="How much it counts against the rest of the frame."
+    )
+    lora: dict[str, BeatLora] = Field(
+        default_factory=dict, description="By the file's name without its suffix, as for the frame's."
+    )
 
 
 class BeatTemporal(Strict):
@@ -92,6 +107,9 @@ class Beat(Strict):
     lora: dict[str, BeatLora] = Field(
         default_factory=dict,
         description="By the file's name without its suffix, as in lora.iris.weight = 0.5.",
+    )
+    region: dict[str, BeatRegion] = Field(
+        default_factory=dict, description="By its name, as in region.iris.weight = 0.5."
     )
     temporal: BeatTemporal = Field(default=BeatTemporal(), description="What changes of the blending.")
 
@@ -175,6 +193,9 @@ class Preset(Strict):
     embedding: tuple[Embedding, ...] = Field(
         default=(), description="One [[embedding]] for each textual inversion."
     )
+    region: tuple[Region, ...] = Field(
+        default=(), description="One [[region]] for each part of the frame with a prompt of its own."
+    )
     estimate: Estimating = Field(
         default=Estimating(), description="What becomes of passes that the shot lacks."
     )
@@ -198,6 +219,13 @@ class Preset(Strict):
     def files(self) -> tuple[Path, ...]:
         """The files it was merged from, the base first; none for a preset made in code."""
         return self._files
+
+    def all_loras(self) -> tuple[tuple[Location, Lora], ...]:
+        """Every LoRA and where it stands, in the order of looks' weights: the frame's, then each region's."""
+        places: list[tuple[Location, Lora]] = [(("lora", i), lora) for i, lora in enumerate(self.lora)]
+        for index, region in enumerate(self.region):
+            places += [(("region", index, "lora", i), lora) for i, lora in enumerate(region.lora)]
+        return tuple(places)
 
     def where(self, *location: int | str) -> str:
         """`file:section.key` of where a key was written, or `--set section.key`."""
@@ -225,4 +253,12 @@ class Preset(Strict):
         twice = sorted({word for word in words if words.count(word) > 1})
         if twice:
             raise ValueError(f"two embeddings are named '{twice[0]}'; give one of them another name")
+        return self
+
+    @model_validator(mode="after")
+    def _each_region_once(self) -> Preset:
+        titles = [region.title for region in self.region]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(f"two regions are called '{twice[0]}'; give one of them another name")
         return self

@@ -71,9 +71,9 @@ def json_schema() -> dict[str, Any]:
     schema = Preset.model_json_schema()
     properties = {
         "extends": {
-            "type": "string",
-            "description": "Take everything from this preset first: a file beside this one, or the name of "
-            "one that ships.",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "description": "Take everything from this preset first, or from several, the later over the "
+            "earlier: a file beside this one, or the name of one that ships.",
         },
         "append": {
             "type": "array",

@@ -130,6 +130,69 @@ class Lora(Strict):
     )
 
 
+class Region(Strict):
+    """A part of the frame under a prompt and LoRAs of its own: a figure, objects, a mask or a box."""
+
+    name: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="What beats and messages call it; absent: the figure."
+    )
+    figure: Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1, le=255)] | None = Field(
+        default=None,
+        description="A character's name, from the joints or shot.toml, or its number in the ids pass (value "
+        "/ 256).",
+    )
+    ids: Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], Field(min_length=1)] | None = Field(
+        default=None, description="Values of the ids pass, as they are."
+    )
+    mask: BesidePath | None = Field(
+        default=None,
+        description="A picture, white inside, or a folder with one for each frame; relative to the preset "
+        "file's folder.",
+    )
+    box: tuple[Fraction01, Fraction01, Fraction01, Fraction01] | None = Field(
+        default=None, description="[left, top, right, bottom] as shares of the frame's width and height."
+    )
+    prompt: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="A template; absent: the frame's, with this region's [vars]."
+    )
+    negative: str | None = Field(default=None, description="A template; absent: the frame's.")
+    vars: Variables = Field(default_factory=dict, description="Variables that differ here.")
+    view_of: str | None = Field(
+        default=None,
+        description="Whose {view} it has, by the name in the joints; absent: its figure's, else the frame's.",
+    )
+    lora: tuple[Lora, ...] = Field(
+        default=(),
+        description="One [[region.lora]] for each LoRA that is worn here alone.",
+    )
+    weight: Fraction01 = Field(
+        default=1.0, description="How much it counts against the rest of the frame; 0 is off, at no cost."
+    )
+    grow: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        default=0.02, description="How far it reaches past its outline, as a share of the frame's height."
+    )
+    soft: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        default=0.03, description="How wide its edge fades, as a share of the frame's height."
+    )
+
+    @property
+    def title(self) -> str:
+        """What beats and messages call it."""
+        return str(self.figure) if self.name is None else self.name
+
+    @model_validator(mode="after")
+    def _one_area(self) -> Region:
+        given = [key for key in ("figure", "ids", "mask", "box") if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"a region needs one of figure, ids, mask and box, found {found}")
+        if self.name is None and self.figure is None:
+            raise ValueError(f"a region by its {given[0]} needs a name, for beats and messages")
+        if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            raise ValueError(f"box {list(self.box)}: expected left < right and top < bottom")
+        return self
+
+
 class Embedding(Strict):
     """One textual inversion; prompts use it by name."""
 
@@ -243,6 +306,11 @@ class Views(Strict):
     margin: Annotated[float, Field(ge=0.0, le=45.0)] = Field(
         default=5.0,
         description="Degrees past a boundary before the name changes, so that it does not chatter.",
+    )
+    smooth: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=4,
+        description="Frames before and after whose angles are counted too, by the median: estimated joints "
+        "jump.",
     )
     figure: str = Field(
         default="", description="Whose view, by the name in the joints; absent: the first figure's."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -31,7 +32,7 @@ def face_angle(
     """Degrees by which the head is turned from the camera about its own upright axis: 0 faces it, 180 away.
 
     With `world` and `camera` by geometry; else from where the nose, eyes and ears lie beside each other in
-    the picture, as a head far away would show them (least squares). A figure without enough of a face is
+    the picture, as a head far away would show them (least squares). A figure without any of its face is
     taken to face away where its ears or shoulders are swapped; None: the joints do not say.
     """
     if world is not None and camera is not None:
@@ -42,10 +43,11 @@ def face_angle(
 def name_views(angles: Iterable[float | None], views: Views) -> list[str] | None:
     """A name for each frame; None where no frame has an angle.
 
-    A name changes only when the angle is `views.margin` degrees past the boundary, so that noise at a
-    boundary switches nothing. A frame without an angle keeps the name before it (the first ones: after).
+    The angle is the median of those within `views.smooth` frames, so that a point that an estimator missed
+    decides nothing; a steady turn has the same medians. A name changes only when the angle is `views.margin`
+    degrees past the boundary. A frame without an angle keeps the name before it (the first ones: after).
     """
-    known = list(angles)
+    known = _medians(list(angles), views.smooth)
     first = next((angle for angle in known if angle is not None), None)
     if first is None:
         return None
@@ -59,6 +61,15 @@ def name_views(angles: Iterable[float | None], views: Views) -> list[str] | None
                 now -= 1
         names.append(views.names[now])
     return names
+
+
+def _medians(angles: Sequence[float | None], reach: int) -> list[float | None]:
+    """Each known angle as the median of the known ones within `reach` frames either way."""
+    windows = (angles[max(0, t - reach) : t + reach + 1] for t in range(len(angles)))
+    return [
+        None if angle is None else statistics.median(each for each in window if each is not None)
+        for angle, window in zip(angles, windows, strict=True)
+    ]
 
 
 def _angle_in_space(world: FloatArray, camera: FloatArray) -> float | None:
@@ -86,6 +97,8 @@ def _angle_in_picture(points: FloatArray) -> float | None:
         solution, _, rank, _ = np.linalg.lstsq(matrix, across, rcond=None)
         if rank == 3 and math.hypot(solution[0], solution[1]) > _SMALLEST:
             return math.degrees(math.atan2(abs(float(solution[1])), float(solution[0])))
+    if (points[[NOSE, R_EYE, L_EYE], 2] > 0).any():
+        return None  # a face, but too little of it
     for right, left in ((R_EAR, L_EAR), (R_SHOULDER, L_SHOULDER)):
         if (points[[right, left], 2] > 0).all():
             return 180.0 if points[left, 0] < points[right, 0] else None

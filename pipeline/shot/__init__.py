@@ -1,5 +1,6 @@
 """What is on disk: shot folders, plain image folders and videos, opened once and read by window."""
 
+from pipeline.shot.area import Area, mask_files, read_area
 from pipeline.shot.joints import write_joints
 from pipeline.shot.open import open_shot
 from pipeline.shot.probe import MotionFinding, probe_motion, probe_picture
@@ -31,6 +32,7 @@ __all__ = [
     "JOINT_NAMES",
     "NUM_JOINTS",
     "VIDEO_SUFFIXES",
+    "Area",
     "DepthFinding",
     "Figure",
     "FrameJoints",
@@ -41,10 +43,12 @@ __all__ = [
     "Shot",
     "VideoIndex",
     "iterate_frames",
+    "mask_files",
     "open_shot",
     "probe_depth",
     "probe_motion",
     "probe_picture",
+    "read_area",
     "read_as",
     "read_frames",
     "read_joints",

@@ -90,7 +90,7 @@ def fill(pixels: Float32Array, *, known: BoolArray, engine: UInt8Array) -> Float
         if float(weight_done.min()) > 0.999:
             break
         sigma *= 2.0
-        share = np.asarray(np.clip(weight / ENOUGH, 0.0, 1.0) * (1.0 - weight_done), np.float32)
+    filled: Float32Array = np.asarray(result / np.maximum(weight_done, 1e-3)[..., None], np.float32)
     return filled
 
 

@@ -12,6 +12,7 @@ from lora_samples import addresses, kohya_layers, make_pairs, narrow_model, writ
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ModelError
+from pipeline.models import lora_apply
 from pipeline.models.lora_apply import LoraStack, LoraUse, apply_loras, remove_loras
 
 Weights = list[tuple[float, float]]
@@ -141,3 +142,52 @@ def test_half_precision_is_rounded_once(paths: list[Path], model: SimpleNamespac
     assert ((found.float() - expected).abs() <= expected.abs() * 2**-8 + 1e-6).all()
     stack.wear([(0.0, 0.0)])
     assert same(bits(other), before)
+
+
+def test_held_weights_are_changed_by_pointer(
+    model: SimpleNamespace, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, stack, made = bits(model), LoraStack(model, paths), []
+    whole: Callable[..., torch.Tensor] = stack._merged
+    monkeypatch.setattr(stack, "_merged", lambda *key: (made.append(key), whole(*key))[1])
+    expected = []
+    for weights in WAYS[:2]:
+        stack.wear(weights)
+        expected.append(bits(model))
+    assert stack.hold(WAYS[:2])
+    made.clear()
+    for weights, worn in zip(WAYS[:2] * 2, expected * 2, strict=True):
+        stack.wear(weights, texts=False)
+        unet = {address: tensor for address, tensor in worn.items() if address.startswith("unet.")}
+        assert same(unet, bits(model))
+    assert made == []
+    assert stack.hold(WAYS[:2]) and made == []  # what is there is not made again
+    stack.wear([(0.0, 0.0), (0.0, 0.0)])
+    assert same(bits(model), before) and model.originals == {}
+    assert stack.hold(WAYS[:2]) and made == []
+    uses = [LoraUse(path, 1.0, 1.0) for path in paths]
+    apply_loras(model, uses)
+    assert stack.hold(WAYS[:2]) and made  # someone else wore theirs meanwhile
+    for weights, worn in zip(WAYS[:2], expected, strict=True):
+        stack.wear(weights)
+        assert same(worn, bits(model))
+    remove_loras(model)
+    assert same(bits(model), before)
+
+
+def test_nothing_is_held_where_memory_is_short(
+    model: SimpleNamespace, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = LoraStack(model, paths)
+    assert stack.hold(WAYS[:1])
+    needed = sum(tensor.nbytes for tensor in stack._held.values())
+    stack.hold([])
+    for free, fits in ((2 * needed, True), (2 * needed - 2, False)):
+        monkeypatch.setattr(lora_apply, "_free_bytes", lambda device, free=free: free)
+        assert stack.hold(WAYS[:1]) is fits and bool(stack._held) is fits
+        stack.hold([])
+    assert stack.release() and not stack.release()
+    assert not stack.hold(WAYS[:1]) and not stack._held and not stack.release()
+    assert not LoraStack(model, paths).release()  # it was never asked to hold
+    with pytest.raises(ValueError, match="2 LoRAs need as many weights"):
+        stack.hold([[(1.0, 1.0)]])

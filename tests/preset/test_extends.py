@@ -101,7 +101,7 @@ def test_one_that_ships_is_extended_by_its_name(folder: Path) -> None:
         ('extends = "looks/loop.toml"', "looks/loop.toml:extends: comes back to itself ("),
         ('extends = "fillm.toml"', "shot.toml:extends: fillm.toml: no such preset file"),
         ('extends = "mini_flim"', "did you mean 'mini_film'?"),
-        ("extends = 3", "shot.toml:extends: found 3; expected one file"),
+        ("extends = 3", "shot.toml:extends: found 3; expected a file"),
         ('extends = "looks"', "looks: is a folder"),
         ('extend = "looks/film.toml"', "shot.toml:extend: unknown key 'extend'; did you mean 'extends'?"),
         ('append = ["lora"]\nprompt = "a"', "shot.toml:append: there is nothing to append to"),
@@ -153,3 +153,39 @@ def test_embeddings_are_anchored_and_appended_as_loras_are(folder: Path) -> None
     ]
     again = load_preset(write(folder / "shown.toml", as_toml(preset)))
     assert again.embedding == preset.embedding
+
+
+def test_several_are_laid_over_one_another_in_order(folder: Path) -> None:
+    write(folder / "wide.toml", 'strength = 0.7\n[vars]\nwho = "a crowd"\nplace = "in a hall"')
+    write(folder / "night.toml", 'extends = "wide.toml"\n[vars]\nplace = "outside"')
+    text = 'extends = ["looks/film.toml", "wide.toml", "night.toml"]\nprompt = "{who} {place}"\nseed = 5'
+    preset = load_preset(write(folder / "shot.toml", text))
+    assert (preset.strength, preset.seed, preset.temporal.method) == (0.7, 5, "blend")
+    assert preset.vars == {"who": "a crowd", "look": "film look", "place": "outside"}
+    assert [file.name for file in preset.files] == ["film.toml", "wide.toml", "night.toml", "shot.toml"]
+    other = load_preset(
+        write(folder / "shot.toml", text.replace('"wide.toml", "night.toml"', '"night.toml"'))
+    )
+    assert other.model_dump() == preset.model_dump()
+
+
+def test_a_file_that_two_extend_comes_once(folder: Path) -> None:
+    for name in ("a", "b"):
+        add = f'append = ["lora"]\n[[lora]]\npath = "{name}.safetensors"'
+        write(folder / f"{name}.toml", f'extends = "looks/film.toml"\n{add}')
+    preset = load_preset(write(folder / "shot.toml", 'extends = ["a.toml", "b.toml"]'))
+    assert [lora.path.stem for lora in preset.lora] == ["style", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = ["looks/film.toml", 3]', "shot.toml:extends: found 3; expected a file, as in extends ="),
+        ('extends = ["looks/film.toml", ""]', "shot.toml:extends: found ''; expected a file"),
+        ('extends = ["looks/film.toml", "shots/closup"]', "did you mean 'shots/closeup'?"),
+        ('extends = ["looks/film.toml", "shot.toml"]', "comes back to itself (shot.toml -> shot.toml); take"),
+        ('extends = []\nappend = ["lora"]', "append[0]: this file has no [[lora]] to append"),
+    ],
+)
+def test_a_mistake_in_a_list_of_them_is_one_line(folder: Path, text: str, message: str) -> None:
+    assert message in failure(write(folder / "shot.toml", text))

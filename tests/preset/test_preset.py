@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import PresetError
 from pipeline.preset import DEFAULT_PRESET, find_preset, load_preset
-from pipeline.preset.chain import PRESETS_FOLDER
+from pipeline.preset.chain import shipped_presets
 from pipeline.preset.prompt import fill
 
 FULL = """
@@ -147,6 +147,21 @@ def test_defaults_need_only_a_prompt(tmp_path: Path) -> None:
         ),
         ('prompt = "a {b}"', "preset.toml:prompt: unknown variable {b}; there are: view"),
         ('prompt = "a"\nstrenght = 1\nsteps = 0', "did you mean 'strength'? (and 1 more)"),
+        ('prompt = "a"\n[lora]\npath = "x"', "lora: found a table; it should be a list: write [[lora]]"),
+        ('prompt = "a"\nlora = 3', "preset.toml:lora: found 3; it should be a list"),
+        ('prompt = "a"\ntemporal = "blend"', "preset.toml:temporal: found 'blend'; it should be a table"),
+        ('prompt = "a"\ncontrol = ["depth"]', "preset.toml:control[0]: found 'depth'; it should be a table"),
+        ("prompt = 3", "preset.toml:prompt: found 3; it should be text in quotes"),
+        (
+            'prompt = "a"\n[[lora]]\npath = 3',
+            "preset.toml:lora[0].path: found 3; it should be a path in quotes",
+        ),
+        ('prompt = "a"\nsize = [1, 2, 3]', "preset.toml:size: it has 3 items, more than 2"),
+        ('prompt = "a"\nsize = [64]', "preset.toml:size: it has too few items"),
+        (
+            'prompt = "a"\n[[region]]\nfigure = true',
+            "preset.toml:region[0].figure: found True; it should be text in quotes or a valid integer",
+        ),
         ("prompt = ", "preset.toml: not valid TOML: Invalid value (at end of document)"),
     ],
 )
@@ -207,7 +222,7 @@ def test_not_a_text_file(tmp_path: Path) -> None:
 
 
 def test_presets_that_ship_are_valid() -> None:
-    names = [path.stem for path in PRESETS_FOLDER.glob("*.toml")]
+    names = [name for name in shipped_presets() if not name.startswith("shots/")]
     assert DEFAULT_PRESET in names
     for name in names:
         load_preset(name)
