@@ -25,26 +25,10 @@ from pipeline.controls import (
     pose_map,
     softedge_map,
 )
-from pipeline.image import Float32Array, UInt8Array, UInt32Array, resize
-from pipeline.shot import Area, Figure, Shot, read_area, read_frames, read_joints, read_motion, read_pass
+from pipeline.image import Float32Array, UInt8Array, resize
+from pipeline.shot import Area, Figure, Shot, read_area, read_frames, read_joints, read_pass
 
 DEFAULT_THRESHOLDS = (float(LOW_THRESHOLD), float(HIGH_THRESHOLD))  # canny's low and high
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What one frame knows of the one before it, at the rendered size.
-
-    backward: float32 [H, W, 2] pixels, x right, y down, nan where there is none. visible: uint8 [H, W],
-    bit 1 set where this surface point is seen in the frame before; None without that pass. ids uint32,
-    depth float32 in metres, both [2, H, W]: the frame before, then this one; all alike where the shot has
-    no such pass, so that they tell nothing apart.
-    """
-
-    backward: Float32Array
-    visible: UInt8Array | None
-    ids: UInt32Array
-    depth: Float32Array
 
 
 @dataclass(frozen=True)
@@ -97,26 +81,6 @@ class _Window:
             return None
         values = read_pass(self.shot, name, self.start, self.stop)
         return np.stack([nearest(frame, width=self.width, height=self.height) for frame in values])
-
-
-def geometry_at(shot: Shot, index: int, *, width: int, height: int) -> Geometry:
-    """Motion and the passes that tell what of frame `index` (>= 1) was seen in frame `index - 1`."""
-    backward = nearest(read_motion(shot, index, index + 1).backward[0], width=width, height=height)
-    scale = np.array([width / shot.width, height / shot.height], np.float32)
-
-    def picked(name: str, start: int) -> Any:
-        if name not in shot.passes:
-            return None
-        passes = read_pass(shot, name, start, index + 1)
-        return np.stack([nearest(values, width=width, height=height) for values in passes])
-
-    visible, ids, depth = picked("visible", index), picked("ids", index - 1), picked("depth", index - 1)
-    return Geometry(
-        backward=backward * scale,
-        visible=None if visible is None else visible[0],
-        ids=np.zeros((2, height, width), np.uint32) if ids is None else ids,
-        depth=np.full((2, height, width), np.inf, np.float32) if depth is None else depth,
-    )
 
 
 def masks_at(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_shot import SIZE, STEP, make_shot, passes
+from small_shot import SIZE, make_shot, passes
 
-from pipeline.conform import Outline, controls_at, frames_at, geometry_at, masks_at, nearest
+from pipeline.conform import Outline, controls_at, frames_at, masks_at, nearest
 from pipeline.controls import canny_map, pose_map, softedge_map
 from pipeline.shot import Area, Shot, write_shot
 
@@ -25,29 +25,6 @@ def test_the_same_size_changes_nothing(shot: Shot) -> None:
     assert np.array_equal(frames_at(shot, 1, 3, width=SIZE, height=SIZE), wall.rgb[1:3])
     controls = controls_at(shot, ["pose"], start=1, stop=3, width=SIZE, height=SIZE)
     assert np.array_equal(controls["pose"], pose_map(wall.joints[1:3], SIZE, SIZE))
-
-
-def test_vectors_are_rescaled_to_the_new_pixels(shot: Shot) -> None:
-    geometry = geometry_at(shot, 2, width=2 * SIZE, height=SIZE // 2)
-    assert geometry.backward.shape == (SIZE // 2, 2 * SIZE, 2)
-    assert np.all(geometry.backward[..., 0] == -2 * STEP) and np.all(geometry.backward[..., 1] == 0)
-    assert geometry.backward.dtype == np.float32
-
-
-def test_labels_are_picked_never_averaged(shot: Shot) -> None:
-    geometry = geometry_at(shot, 2, width=SIZE // 2, height=SIZE // 2)
-    assert geometry.ids.shape == geometry.depth.shape == (2, SIZE // 2, SIZE // 2)
-    assert set(np.unique(geometry.ids)) == {1} and set(np.unique(geometry.depth)) == {3.0}
-    assert geometry.visible is not None
-    # columns 0..2 are hidden; half-size pixel 0 covers 0-1 and 1 covers 2-3, picked at column 3
-    assert np.all(geometry.visible[:, 0] == 1) and np.all(geometry.visible[:, 1:] == 3)
-
-
-def test_passes_that_are_not_there_tell_nothing_apart(shot: Shot) -> None:
-    bare = replace(shot, passes={name: shot.passes[name] for name in ("rgb", "motion")})
-    geometry = geometry_at(bare, 2, width=SIZE, height=SIZE)
-    assert geometry.visible is None
-    assert np.all(geometry.ids == 0) and np.all(np.isposinf(geometry.depth))
 
 
 @pytest.mark.parametrize("new", [3, 6, 12])

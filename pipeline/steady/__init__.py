@@ -1,7 +1,6 @@
 """Holding frames steady: visibility, warping, blending, temporal metrics. Geometry and pixels, no models."""
 
 from pipeline.steady.blend import Carried, carry, finish
-from pipeline.steady.visibility import visible_backward
 from pipeline.steady.warp import warp
 
-__all__ = ["Carried", "carry", "finish", "visible_backward", "warp"]
+__all__ = ["Carried", "carry", "finish", "warp"]

@@ -56,7 +56,7 @@ def carry(
     """The finished frame before, moved along the motion to where its surfaces are now, in the light of now.
 
     `previous_styled`: uint8 RGB [H, W, 3]; `backward_flow`: float32 [H, W, 2] in pixels, t -> t-1; `visible`:
-    float32 [H, W] in [0, 1] of `visible_backward`. With both engine frames (uint8 RGB [H, W, 3]) the carried
+    float32 [H, W] in [0, 1], how far it shows here. With both engine frames (uint8 RGB [H, W, 3]) the carried
     pixels are multiplied by the engine's low-frequency luminance ratio now / before along the motion, so that
     shadows go on moving over carried surfaces. Raises ValueError for sizes that differ.
     """

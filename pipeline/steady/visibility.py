@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.image import Float32Array, UInt8Array, UInt32Array
+from pipeline.image import Float32Array, UInt32Array
 from pipeline.steady.warp import BoolArray, in_frame, source_points, warp
 
 VISIBLE_NEXT = 1  # bit 0 of the visible pass: seen in t+1
@@ -31,35 +31,6 @@ REACH = 2  # pixels round a point whose change of depth stands for its own
 NOTHING = np.float32(1e9)  # metres: stands for inf, where nothing was hit
 ROUND_TRIP = 1.0  # pixels: there and back again must end this near, where no pass tells what is seen
 IntArray = NDArray[np.intp]
-
-
-def visible_backward(
-    *,
-    ids_now: UInt32Array,
-    ids_previous: UInt32Array,
-    depth_now: Float32Array,
-    depth_previous: Float32Array,
-    backward_flow: Float32Array,
-    forward_previous: Float32Array | None = None,
-    visible: UInt8Array | None = None,
-) -> Float32Array:
-    """How far each pixel may be taken from the frame before: float32 [H, W] in [0, 1], 0 = not seen there.
-
-    The passes are as `seen_before` has them; `visible`: the exact pass, uint8 [H, W], used instead of ids and
-    depth where a shot has it. The edges are eroded by a pixel and softened. ValueError if sizes differ.
-    """
-    if visible is not None:
-        seen = in_frame(backward_flow) & (visible & VISIBLE_PREVIOUS > 0)
-    else:
-        seen = seen_before(
-            ids_now=ids_now,
-            ids_previous=ids_previous,
-            depth_now=depth_now,
-            depth_previous=depth_previous,
-            backward_flow=backward_flow,
-            forward_previous=forward_previous,
-        )
-    return soften(seen)
 
 
 def seen_before(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.steady.visibility import round_trip, seen_before, seen_both_ways, soften, visible_backward
+from pipeline.steady.visibility import round_trip, seen_before, seen_both_ways, soften
 
 SIZE = 40
 STEP = 4  # pixels that the box moves to the right in one frame
@@ -63,14 +63,6 @@ def test_what_comes_in_at_the_frames_edge_is_new() -> None:
     assert seen[:, : SIZE - 3].all() and not seen[:, SIZE - 3 :].any()
 
 
-def test_exact_pass_wins_over_geometry() -> None:
-    passes = sliding()
-    nothing = np.zeros((SIZE, SIZE), np.uint8)
-    assert not visible_backward(**passes, visible=nothing).any()
-    assert not visible_backward(**passes, visible=nothing + 1).any()  # bit 0 is about the next frame
-    assert (visible_backward(**passes, visible=nothing + 2) == 1.0).all()
-
-
 def test_mask_is_soft_inwards_only() -> None:
     seen = np.ones((SIZE, SIZE), bool)
     seen[:, 20:] = False
@@ -84,7 +76,7 @@ def test_sizes_that_differ_are_refused() -> None:
     passes = sliding()
     passes["depth_now"] = passes["depth_now"][:10]
     with pytest.raises(ValueError, match="sizes differ"):
-        visible_backward(**passes)
+        seen_before(**passes)
 
 
 def test_outlines_between_pixels_are_told_by_both_frames() -> None:
