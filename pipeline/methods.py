@@ -180,16 +180,27 @@ def timeline_of(work: Work) -> Timeline:
     write_strip(
         journal.keys / "timeline.png",
         [share for stretch in timeline for share in stretch.shown],
-        {key: work.footage.engine(key) for key in keys},
         [stretch.method == "keys" for stretch in timeline for _ in stretch.shown],
+        keys,
+        work.footage.engine,
     )
-    journal.add_notes([_said(plan, stretch) for stretch in timeline])
+    journal.add_notes(list(_said(plan, timeline)))
     return timeline
 
 
-def _said(plan: Plan, stretch: Stretch) -> str:
-    first, last = plan.frame_numbers[stretch.start], plan.frame_numbers[stretch.stop - 1]
-    return f"frames {first} to {last}: {stretch.method}: {stretch.why}"
+def _said(plan: Plan, timeline: Timeline) -> Iterator[str]:
+    """By which method the stretches are made, and why: a line for each method."""
+    for method in STRETCHES:
+        stretches = [stretch for stretch in timeline if stretch.method == method]
+        if not stretches:
+            continue
+        first = stretches[0]
+        numbers = plan.frame_numbers[first.start], plan.frame_numbers[first.stop - 1]
+        said = f"frames {numbers[0]} to {numbers[1]} by '{method}': {first.why}"
+        if len(stretches) > 1:
+            count = sum(stretch.stop - stretch.start for stretch in stretches)
+            said += f"; so are {len(stretches) - 1} more stretches between cuts, {count} frames in all"
+        yield said
 
 
 def _todo(work: Work, start: int, stop: int) -> list[Group]:

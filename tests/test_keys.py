@@ -57,7 +57,7 @@ def test_few_frames_are_denoised_and_all_are_there(finished: Path) -> None:
     record = json.loads((finished / "wall" / "record.json").read_text())
     assert len(frame_bytes(finished)) == record["num_frames"] == NUM_FRAMES
     assert 2 / NUM_FRAMES <= record["denoised"] < 0.6
-    assert any("keys show" in note for note in record["notes"])
+    assert any("by 'keys': " in note and "keys show" in note for note in record["notes"])
     keys = sorted(path.name for path in (finished / "wall" / "keys").iterdir())
     assert keys[0] == "key.0001.png" and {"timeline.json", "timeline.png"} <= set(keys)
 

@@ -81,6 +81,23 @@ def test_the_sample_shots_are_carried_by_few_keys(name: str) -> None:
     assert stretch.method == "keys" and len(stretch.keys) <= 12 and stretch.holes < 0.03
 
 
+def test_ids_that_change_from_frame_to_frame_are_cuts_not_a_smear(tmp_path: Path) -> None:
+    wall = passes(10)
+    ids = np.ones_like(wall.rgb[..., 0], np.uint32) * (1 + np.arange(10, dtype=np.uint32))[:, None, None]
+    shot = write_shot(tmp_path / "ids", [replace(wall, ids=ids, visible=None)], fps=Fraction(24))
+    timeline = timeline_of(shot)
+    assert {stretch.method for stretch in timeline} == {"frame"} and len(timeline) > 5
+
+
+def test_frames_without_vectors_are_cuts(tmp_path: Path) -> None:
+    """Unity's marker for "no vector" and nan alike: nothing is known of the frame before."""
+    wall = passes(10)
+    assert wall.motion is not None
+    nothing = np.full_like(wall.motion.forward, np.nan)
+    shot = write_shot(tmp_path / "nan", [replace(wall, motion=Motion(nothing, nothing))], fps=Fraction(24))
+    assert {stretch.method for stretch in timeline_of(shot)} == {"frame"}
+
+
 def test_one_frame_is_styled_as_it_is(tmp_path: Path) -> None:
     (stretch,) = timeline_of(make_shot(tmp_path / "one", num_frames=1))
     assert (stretch.start, stretch.stop, stretch.method) == (0, 1, "frame")

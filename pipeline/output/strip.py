@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,12 +16,16 @@ BACK, BAR, KEY, OTHER = (24, 24, 24), (92, 132, 150), (245, 190, 80), (120, 84, 
 
 
 def write_strip(
-    path: Path, shown: Sequence[float], keys: Mapping[int, UInt8Array], spared: Sequence[bool]
+    path: Path,
+    shown: Sequence[float],
+    spared: Sequence[bool],
+    keys: Collection[int],
+    picture_of: Callable[[int], UInt8Array],
 ) -> None:
-    """One bar for each frame, as high as the share of its surface that keys show; keys stand out, and their
-    pictures, uint8 [H, W, 3], stand above. Frames that are not `spared`, styled one by one, are red.
+    """One bar for each frame, as high as the share of its surface that keys show; keys stand out.
 
-    Raises OutputError.
+    Above it stand as many of the keys' pictures, uint8 [H, W, 3], as have room; `picture_of` is asked for
+    those alone. Frames that are not `spared`, styled one by one, are red. Raises OutputError.
     """
     wide = max(2, min(12, WIDEST // len(shown)))
     strip = np.full((2 * HEIGHT + 4, wide * len(shown), 3), BACK, np.uint8)
@@ -31,8 +35,10 @@ def write_strip(
         strip[top:, t * wide : (t + 1) * wide - (wide > 3)] = colour
     free = 0
     for t in sorted(keys):
-        picture = keys[t]
-        width = round(HEIGHT * picture.shape[1] / picture.shape[0])
+        if t * wide < free:
+            continue
+        picture = picture_of(t)
+        width = min(round(HEIGHT * picture.shape[1] / picture.shape[0]), strip.shape[1])
         left = min(t * wide, strip.shape[1] - width)
         if left >= free:
             strip[:HEIGHT, left : left + width] = resize(picture[None], height=HEIGHT, width=width)[0]

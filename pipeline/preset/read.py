@@ -16,7 +16,7 @@ from pipeline.preset.chain import FILE_KEYS, did_you_mean, find_preset, override
 from pipeline.preset.origin import Location, Origins
 from pipeline.preset.schema import Preset
 
-DEFAULT_PRESET = "mini_blend"
+DEFAULT_PRESET = "mini_film"
 PICTURES_PRESET = "mini_video"  # for a shot without the renderer's passes
 
 

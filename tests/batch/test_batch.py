@@ -58,10 +58,10 @@ def test_a_preset_s_order(folder: Path) -> None:
     assert preset_for(folder / "clip.mp4", fallback="x") == folder / "clip.toml"
     assert preset_for(folder / "alley", fallback="x") == "x"
     assert preset_for(folder / "alley") is None
-    assert default_preset(open_shot(folder / "alley")) == "mini_blend"
+    assert default_preset(open_shot(folder / "alley")) == "mini_film"
     assert default_preset(open_shot(folder / "clip.mp4")) == "mini_video"
     shutil.rmtree(folder / "alley" / "depth")  # some passes are there: say what is missing, do not do without
-    assert default_preset(open_shot(folder / "alley")) == "mini_blend"
+    assert default_preset(open_shot(folder / "alley")) == "mini_film"
 
 
 @pytest.mark.parametrize(
