@@ -101,7 +101,7 @@ def _film_shot(split: Split, name: str) -> FilmShot:
     if name == "cuts":
         starts = range(0, NUM_FRAMES, CUT_EVERY)
         scenes = [_dressed(rng, list(KINDS.values())[i % len(KINDS)](rng), hero) for i in range(len(starts))]
-        one = replace(scenes[0], place=scenes[0].place)
+        one = scenes[0]
         takes = tuple(
             (replace(s, place=one.place, light_colour=one.light_colour, light_side=one.light_side,
                      look=one.look, roles=s.roles[:1], pulse=None), int(rng.integers(0, 40)), CUT_EVERY)

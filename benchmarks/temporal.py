@@ -5,7 +5,8 @@
 Eight shots of 48 frames (`benchmarks/film_shots.py`), styled by each method with the hero's LoRA, depth and
 pose; beside them what people do today to the same frame-by-frame result: smoothing along optical flow (DIS,
 no passes) and a deflicker. Both were tuned on the tuning split, for PSNR. `keys, DIS` is `keys` with
-estimated motion in the place of the passes. Then two shots that defeat propagation. Renders are kept under
+estimated motion in the place of motion, visible, ids and normals (depth and joints stay: the controls need
+them). Then two shots that defeat propagation. Renders are kept under
 --out; the seconds are those of the first run, so take a fresh --out on an idle machine.
 """
 

@@ -24,6 +24,7 @@ from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_both
 from pipeline.steady.warp import BoolArray, in_frame
 
 Origin = Literal["motion pass", "estimated (DIS)"]
+SHARED = 0.2  # of the pixels: where fewer are seen in the frame beside, that is another picture
 HELD_BYTES = 192 * 2**20
 _Value = TypeVar("_Value")
 
@@ -111,10 +112,10 @@ class Footage:
 
     def _surfaces(self, t: int) -> Surfaces:
         depth, ids = self._picked("depth", t), self._picked("ids", t)
-        flow = self._a_flow(t)
+        other = self._beside(t)
+        flow = None if other is None else (self.onward(t) if other > t else self.back(t)).flow
         camera, still = self.camera(t), None
-        other = t + 1 if t + 1 < self.shot.num_frames else t - 1
-        if depth is not None and camera is not None and flow is not None:
+        if depth is not None and camera is not None and flow is not None and other is not None:
             beside = self.camera(other)
             still = None if beside is None else still_points(depth, camera, beside, flow)
         edges = rim(depth, ids, flow) if flow is not None else np.zeros((self.height, self.width), np.float32)
@@ -130,11 +131,11 @@ class Footage:
 
         return self._once("facts", t, make)
 
-    def _a_flow(self, t: int) -> Float32Array | None:
-        """Frame t's vectors to the next frame, or to the one before at the end; None for a single frame."""
-        if t + 1 < self.shot.num_frames:
-            return self.onward(t).flow
-        return self.back(t).flow if t > 0 else None
+    def _beside(self, t: int) -> int | None:
+        """The frame after t, or before it at the end and before a cut; None for a single frame."""
+        if t + 1 < self.shot.num_frames and (t == 0 or self.onward(t).seen.mean() >= SHARED):
+            return t + 1
+        return t - 1 if t > 0 else None
 
     def camera(self, t: int) -> Pinhole | None:
         """The camera of frame t at this size, where joints.json has it."""

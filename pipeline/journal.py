@@ -76,6 +76,8 @@ class Journal:
         """Make the folder ready: keep the frames that this plan would make just so, remove the others."""
         with writing(self.folder):
             self.frames.mkdir(parents=True, exist_ok=True)
+            if self.plan.method == "keys":
+                self.keys.mkdir(exist_ok=True)
             self.record.unlink(missing_ok=True)
             clear_partials(self.folder)
             clear_partials(self.frames)

@@ -31,7 +31,7 @@ from pipeline.steady.grain import Grain, measure, with_grain, without
 from pipeline.steady.light import Answer, exponents, light_change, log_colour
 from pipeline.steady.metrics import Step, chain
 from pipeline.steady.noise import carry_noise
-from pipeline.steady.warp import BoolArray, sample, source_points
+from pipeline.steady.warp import sample, source_points
 from pipeline.styling import Inputs, Stylist, read_inputs, settings_of
 from pipeline.timeline import Stretch
 
@@ -39,7 +39,6 @@ JOINT = 4  # keys that look at each other in one batch, the anchor among them
 CRISP = 1.08  # of the keys' fine energy: what is given back is for the picture as a whole, not place by place
 MEASURED = 2  # keys whose grain is measured
 AGREE_REACH = 3  # keys either way whose colours a key is brought to agree with
-_NO_HOLE: BoolArray = np.zeros((0, 0), bool)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Source:
 
 @dataclass
 class Carrier:
-    """One stretch of frames between two cuts. `denoised`: frames' worth of pixels that the model has made."""
+    """One stretch of frames between two cuts."""
 
     shot: Shot
     stylist: Stylist
@@ -62,9 +61,9 @@ class Carrier:
     stretch: Stretch
     worker: ThreadPoolExecutor  # one thread, in which the model works
     grain: Grain | None = None  # what each frame gets; None: as much as the first keys have
-    denoised: float = 0.0
+    _crops: float = 0.0  # frames' worth of pixels made as crops
     _noises: dict[int, Float32Array] = field(default_factory=dict)
-    _batches: dict[int, Future[None]] = field(default_factory=dict)
+    _batches: dict[int, Future[int]] = field(default_factory=dict)
     _hops: dict[tuple[int, int], Step] = field(default_factory=dict)
     _styled: dict[int, Float32Array] = field(default_factory=dict)
     _agreed: dict[int, Float32Array] = field(default_factory=dict)
@@ -143,7 +142,7 @@ class Carrier:
         if not jobs:
             return frames
         painted = self.worker.submit(paint, self.shot, self.stylist, jobs).result()
-        self.denoised += sum(job.share for job in jobs)
+        self._crops += sum(job.share for job in jobs)
         fresh = {job.frame: pixels for job, (pixels, _) in zip(jobs, painted, strict=True)}
         return [(t, fresh.get(t, pixels)) for t, pixels in frames]
 
@@ -260,35 +259,48 @@ class Carrier:
             if n not in self._batches:
                 self._batches[n] = self.worker.submit(self._style, n)
 
-    def _style(self, n: int) -> None:
-        """Style a batch of keys; what is there from an earlier run stays."""
+    def _style(self, n: int) -> int:
+        """Style a batch of keys, what is there from an earlier run stays; returns how many frames it took."""
         group = self._groups[n]
         if all(is_whole_png(self._file(key)) for key in group):
-            return
+            return 0
         plan = self.stylist.plan
         inputs = Inputs.joined([read_inputs(self.shot, plan, key, key + 1) for key in group])
         styled = self.stylist.style(group, inputs, noise=self._noise_of(group), together=True)
-        self.denoised += len(group)
         for key, frame in zip(group, styled, strict=True):
             if self._batch_of(key) == n:
                 write_png(self._file(key), frame)
+        return len(group)
+
+    def denoised(self) -> float:
+        """Frames' worth of pixels that the model has made, once it is done."""
+        batches = [batch for batch in self._batches.values() if not batch.cancelled()]
+        return self._crops + sum(batch.result() for batch in batches if batch.exception() is None)
 
     def _noise_of(self, group: Sequence[int]) -> Float32Array | None:
         """The starting noise of some keys, [K, C, h, w], where it is carried; None: their seeds'."""
         if not self.stylist.plan.carry_noise:
             return None
-        return np.stack([self._noise(key) for key in group])
+        self._carry_noise_to(group[-1])
+        noise = np.stack([self._noises[key] for key in group])
+        kept = {anchor for anchor, *_ in self._groups} | {group[-1]}
+        self._noises = {key: each for key, each in self._noises.items() if key in kept}
+        return noise
 
-    def _noise(self, key: int) -> Float32Array:
-        """A key's noise: the key's before it along the surface, with its own where that was not seen."""
-        if key not in self._noises:
-            plan, keys = self.stylist.plan, self.stretch.keys
-            own = self.stylist.noise(key, plan.height, plan.width, offset=key)
-            at = keys.index(key)
-            if at > 0:
-                own = carry_noise(self._noise(keys[at - 1]), own, self._hop(key, keys[at - 1]))
-            self._noises[key] = own
-        return self._noises[key]
+    def _carry_noise_to(self, key: int) -> None:
+        """Noise for the keys up to one: that of the key before along the surface, its own where not seen.
+
+        Groups are styled in order, so only the last key's noise and the anchors' are wanted again.
+        """
+        plan, keys = self.stylist.plan, self.stretch.keys
+        first = 1 + max((keys.index(done) for done in self._noises), default=-1)
+        for n in range(first, keys.index(key) + 1):
+            own = self.stylist.noise(keys[n], plan.height, plan.width, offset=keys[n])
+            if n > 0:
+                before = keys[n - 1]
+                way = self._ways(before, range(before + 1, keys[n] + 1))[keys[n]]
+                own = carry_noise(self._noises[before], own, way)
+            self._noises[keys[n]] = own
 
     def _forget(self, key: int) -> None:
         """Let go of what frames after this key do not need."""
@@ -305,14 +317,16 @@ class Carrier:
 
     def _patches(self, a: int, b: int, composed: dict[int, Composed]) -> list[tuple[Source, dict[int, Step]]]:
         """The holes between two keys styled, each with the way to it from the frames around."""
-        jobs = [
-            Job(p.frame, box_of(p, self.stylist), composed[p.frame].pixels, composed[p.frame].unknown)
-            for p in self._holes_between(a, b)
-        ]
+        jobs = []
+        for patch in self._holes_between(a, b):
+            known, box = composed[patch.frame], box_of(patch, self.stylist)
+            left, top, right, bottom = box
+            if known.unknown[top:bottom, left:right].any():  # else a key's view through the world knows it
+                jobs.append(Job(patch.frame, box, known.pixels, known.unknown))
         if not jobs:
             return []
         painted = self.worker.submit(paint, self.shot, self.stylist, jobs).result()
-        self.denoised += sum(job.share for job in jobs)
+        self._crops += sum(job.share for job in jobs)
         patches = []
         for job, (pixels, alpha) in zip(jobs, painted, strict=True):
             t = job.frame

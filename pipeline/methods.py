@@ -157,7 +157,7 @@ def frames_carried(work: Work, stretch: Stretch) -> int:
                 each.result()
         finally:
             model.shutdown(wait=True, cancel_futures=True)
-            journal.add_denoised(carrier.denoised)
+            journal.add_denoised(carrier.denoised())
     return stretch.stop - first
 
 
@@ -175,7 +175,6 @@ def timeline_of(work: Work) -> Timeline:
     if file.is_file():
         return read_timeline(file)
     timeline = make_timeline(work.shot, work.footage, reach=plan.key_every, forced=plan.key_frames)
-    write_timeline(file, timeline)
     keys = {key for stretch in timeline for key in stretch.keys if stretch.method == "keys"}
     write_strip(
         journal.keys / "timeline.png",
@@ -185,6 +184,7 @@ def timeline_of(work: Work) -> Timeline:
         work.footage.engine,
     )
     journal.add_notes(list(_said(plan, timeline)))
+    write_timeline(file, timeline)  # last: that it is there means that all of this was done
     return timeline
 
 

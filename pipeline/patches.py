@@ -11,11 +11,12 @@ import numpy as np
 
 from pipeline.diffuse import KnownPixels
 from pipeline.image import Float32Array
+from pipeline.preset import Look
 from pipeline.shot import Shot
 from pipeline.steady.blend import to_uint8
 from pipeline.steady.cover import Patch
 from pipeline.steady.warp import BoolArray
-from pipeline.styling import Inputs, Stylist, read_inputs
+from pipeline.styling import Inputs, Stylist, read_inputs, settings_of
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
@@ -72,12 +73,12 @@ def paint(shot: Shot, stylist: Stylist, jobs: Sequence[Job]) -> list[tuple[Float
     """Style the holes of some frames: for each job the frame with its hole filled, float32 [H, W, 3], and how
     far each pixel is the patch's, float32 [H, W].
 
-    What is known around a hole is held at every step. Crops of one size share a batch.
+    What is known around a hole is held at every step. Crops of one size and one setting share a batch.
     """
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int, Look], list[int]] = defaultdict(list)
     for n, job in enumerate(jobs):
         left, top, right, bottom = job.box
-        groups[right - left, bottom - top].append(n)
+        groups[right - left, bottom - top, settings_of(stylist.plan.looks[job.frame])].append(n)
     crops: dict[int, Float32Array] = {}
     for members in groups.values():
         inputs = [

@@ -87,12 +87,15 @@ def read_inputs(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
 
 @dataclass
 class Stylist:
-    """A loaded model at work on one plan. `most` frames share a forward pass; `notes` say what came up."""
+    """A loaded model at work on one plan. `most` frames share a forward pass, `most_together` if they look at
+    each other; `notes` say what came up.
+    """
 
     plan: Plan
     model: models.Model
     loras: models.LoraStack
     most: int
+    most_together: int = 4
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -119,8 +122,10 @@ class Stylist:
         tried, then a VAE in tiles, each with a note. Raises ModelError when one frame does not fit, or comes
         out as no finite numbers.
         """
-        if len(frames) > self.most:
-            return self._in_parts(frames, inputs, known, noise, together)
+        if together and len(frames) > self.most_together:
+            return self._jointly_in_parts(frames, inputs, noise)
+        if not together and len(frames) > self.most:
+            return self._in_parts(frames, inputs, known, noise)
         looks = [self.plan.looks[t] for t in frames]
         self.loras.wear(looks[0].loras)
         settings = _settings(looks[0], clip_skip=self.plan.clip_skip)
@@ -148,7 +153,7 @@ class Stylist:
                 f"the model gave numbers that are not finite in {self.model.dtype}; take --precision bf16 or "
                 "fp32, or another VAE"
             ) from None
-        self._make_room(len(frames), inputs)
+        self._make_room(len(frames), inputs, together=together)
         return self.style(frames, inputs, known=known, noise=noise, together=together)
 
     def _regions(self, looks: Sequence[Look], inputs: Inputs) -> diffuse.Regions | None:
@@ -167,12 +172,16 @@ class Stylist:
         drawn: Float32Array = diffuse.start_noise(self.model, height, width, self.plan.seeds[frame] + offset)
         return drawn
 
-    def _make_room(self, count: int, inputs: Inputs) -> None:
+    def _make_room(self, count: int, inputs: Inputs, *, together: bool) -> None:
         """Ask for less memory from here on; outside the failed call, so that its tensors are gone."""
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if self.loras.release():
             self._say("memory ran out; the regions' LoRAs are merged anew in each step from here on")
+            return
+        if count > 1 and together:
+            self.most_together = count // 2
+            self._say(f"memory ran out with {count} keys at once; {self.most_together} from here on")
             return
         if count > 1:
             self.most = count // 2
@@ -193,7 +202,6 @@ class Stylist:
         inputs: Inputs,
         known: diffuse.KnownPixels | None,
         noise: Float32Array | None,
-        together: bool,
     ) -> UInt8Array:
         parts, done = [], 0
         while done < len(frames):
@@ -203,10 +211,28 @@ class Stylist:
                 inputs.part(part.start, part.stop),
                 known=None if known is None else _part(known, part),
                 noise=None if noise is None else noise[part],
-                together=together,
             )
             parts.append(styled)
             done += len(styled)
+        return np.concatenate(parts)
+
+    def _jointly_in_parts(
+        self, frames: Sequence[int], inputs: Inputs, noise: Float32Array | None
+    ) -> UInt8Array:
+        """Frames together that do not fit at once: the first, their anchor, heads each part again."""
+        parts, done = list[UInt8Array](), 0
+        while done < len(frames):
+            again = 1 if done and self.most_together > 1 else 0  # it may shrink on the way
+            new = range(done, min(done + self.most_together - again, len(frames)))
+            order = [*range(again), *new]
+            styled = self.style(
+                [frames[n] for n in order],
+                Inputs.joined([inputs.part(n, n + 1) for n in order]),
+                noise=None if noise is None else noise[order],
+                together=True,
+            )
+            parts.append(styled[again:])
+            done += len(new)
         return np.concatenate(parts)
 
     def _say(self, note: str) -> None:

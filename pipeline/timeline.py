@@ -8,8 +8,9 @@ does not explain, or that needs too many keys, falls back to `blend` or `frame`,
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from pipeline.errors import OutputError
 from pipeline.files import write_text
-from pipeline.footage import Footage
+from pipeline.footage import SHARED, Footage
 from pipeline.image import Float32Array, UInt32Array
 from pipeline.shot import Shot, read_joints
 from pipeline.steady.cover import Cover, Patch, choose, follow
@@ -27,7 +28,6 @@ from pipeline.steady.warp import BoolArray, warp
 
 SMALL_HEIGHT = 48  # pixels: tracks are followed at about this size
 CHUNK = 96  # frames whose keys are chosen together; longer stretches are done chunk by chunk
-CUT = 0.03  # of the pixels: where fewer are seen in the frame before, it is another picture
 SHORTEST = 8  # frames: a shorter stretch gains nothing by keys
 MOST_KEYS = 0.4  # of the frames: more keys than this cost as much as styling every frame
 MOST_HOLES = 0.06  # of the pixels that neither key nor patch shows, mean over a stretch
@@ -37,8 +37,6 @@ EXPLAINED_OVER = 6  # frames: shading that turns with the camera has changed lit
 DETAIL_SIGMA = 0.1  # of the height: wider than this is light, which motion does not carry
 FACE_WEIGHT, FIGURE_WEIGHT = 4.0, 2.0  # against 1 for the set: faces and characters first
 FACE_JOINTS = (0, 14, 15)  # nose, eyes
-
-Watch = Callable[[int], None]  # frames read so far
 
 
 @dataclass(frozen=True)
@@ -63,19 +61,15 @@ class Stretch:
 Timeline = tuple[Stretch, ...]
 
 
-def make_timeline(
-    shot: Shot, footage: Footage, *, reach: int, forced: Sequence[int] = (), watch: Watch = lambda t: None
-) -> Timeline:
+def make_timeline(shot: Shot, footage: Footage, *, reach: int, forced: Sequence[int] = ()) -> Timeline:
     """The stretches of a shot. `reach`: frames between two keys at most; `forced`: frames that are keys."""
     reader = _Reader(shot, footage)
-    stretches: list[Stretch] = []
-    start = 0
-    for t in range(1, shot.num_frames + 1):
-        watch(t)
-        if t == shot.num_frames or _is_cut(reader.small_back(t)):
-            stretches.append(_stretch(reader, start, t, reach=reach, forced=forced))
-            start = t
-    return tuple(stretches)
+    cuts = [t for t in range(1, shot.num_frames) if footage.back(t).seen.mean() < SHARED]
+    ends = [*cuts, shot.num_frames]
+    return tuple(
+        _stretch(reader, start, stop, reach=reach, forced=forced)
+        for start, stop in itertools.pairwise([0, *ends])
+    )
 
 
 def write_timeline(path: Path, timeline: Timeline) -> None:
@@ -177,10 +171,6 @@ def _weights(ids: UInt32Array, faces: set[int], figures: set[int]) -> Float32Arr
     return weights
 
 
-def _is_cut(back: Step) -> bool:
-    return float(back.seen.mean()) < CUT
-
-
 def _stretch(reader: _Reader, start: int, stop: int, *, reach: int, forced: Sequence[int]) -> Stretch:
     if stop - start < SHORTEST:
         why = f"{stop - start} frames between cuts: too few to gain anything by keys"
@@ -197,7 +187,8 @@ def _stretch(reader: _Reader, start: int, stop: int, *, reach: int, forced: Sequ
         residuals += _residuals(reader, first, last)
         reader.forget(last)
     left, change = (float(np.mean([pair[i] for pair in residuals])) for i in (0, 1))
-    residual = left / change if left > SLIGHT**2 else 0.0
+    residual = left / max(change, 1e-6) if left > SLIGHT**2 else 0.0
+    reader.forget(stop)
     method, why = _gate(
         num_frames=stop - start, num_keys=len(keys), holes=float(np.mean(holes)), residual=residual
     )

@@ -114,6 +114,29 @@ def test_noise_and_grain_resume_to_the_same_bytes(
     assert frame_bytes(tmp_path / "parts") == frame_bytes(tmp_path / "whole")
 
 
+def test_many_keys_a_hole_and_a_late_stop(
+    preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten keys with carried noise, and a corner that only frames between two keys show: patched, resumed."""
+    wall = passes(30)
+    assert wall.visible is not None
+    for t in (14, 17):  # another surface in the corner from frame 14 to 16
+        wall.visible[t - 1, :24, :24] &= 2
+        wall.visible[t, :24, :24] &= 1
+    shot = write_shot(tmp_path / "wall", [wall], fps=Fraction(24))
+    monkeypatch.setattr("pipeline.timeline.MOST_KEYS", 0.9)  # the gate would style every frame instead
+    settings = ("temporal.key_every=3", "temporal.noise=carried")
+    render(shot, preset, tmp_path / "whole", *settings)
+    (stretch,) = json.loads((tmp_path / "whole" / "wall" / "keys" / "timeline.json").read_text())
+    assert len(stretch["keys"]) >= 10
+    for stop in (15, 27):
+        out = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            render(shot, preset, out, *settings, stop_after=stop)
+        render(shot, preset, out, *settings)
+        assert frame_bytes(out) == frame_bytes(tmp_path / "whole")
+
+
 def test_ids_of_their_own_are_styled_in_every_frame(preset: Path, tmp_path: Path) -> None:
     """A square that has no vectors of its own, as glass has none: more is denoised, and there only."""
     wall = passes(12)

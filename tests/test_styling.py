@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,15 @@ def test_a_cpu_says_in_words_that_memory_ran_out() -> None:
         torch.empty(1 << 60)
     assert _is_out_of_memory(caught.value)
     assert not _is_out_of_memory(RuntimeError("shapes do not fit"))
+
+
+def test_frames_together_that_do_not_fit_keep_their_anchor(stylist: Stylist, shot: Shot) -> None:
+    """The first heads each part again, so it comes out the same, and none is left alone."""
+    inputs = read_inputs(shot, stylist.plan, 0, NUM_FRAMES)
+    whole = stylist.style(range(NUM_FRAMES), inputs, together=True)
+    tight = replace(stylist, most_together=2)
+    parts = tight.style(range(NUM_FRAMES), inputs, together=True)
+    assert len(parts) == NUM_FRAMES
+    np.testing.assert_allclose(parts[:2].astype(int), whole[:2].astype(int), atol=1)
+    alone = stylist.style([NUM_FRAMES - 1], inputs.part(NUM_FRAMES - 1, NUM_FRAMES))
+    assert (parts[-1] != alone[0]).any()  # it has looked at another

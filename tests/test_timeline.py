@@ -13,8 +13,8 @@ from small_shot import SIZE, make_shot, passes
 
 from pipeline.errors import OutputError
 from pipeline.footage import Footage
-from pipeline.shot import FramePasses, Motion, Shot, open_shot, write_shot
-from pipeline.timeline import SHORTEST, Timeline, make_timeline, read_timeline, write_timeline
+from pipeline.shot import FramePasses, Motion, Shot, open_shot, read_frames, write_shot
+from pipeline.timeline import CHUNK, SHORTEST, Timeline, make_timeline, read_timeline, write_timeline
 from samples.stage.scene import Scene
 from samples.stage.shots import SAMPLE_SHOTS, write_scene
 
@@ -87,6 +87,27 @@ def test_ids_that_change_from_frame_to_frame_are_cuts_not_a_smear(tmp_path: Path
     shot = write_shot(tmp_path / "ids", [replace(wall, ids=ids, visible=None)], fps=Fraction(24))
     timeline = timeline_of(shot)
     assert {stretch.method for stretch in timeline} == {"frame"} and len(timeline) > 5
+
+
+def test_a_cut_is_seen_without_any_pass(tmp_path: Path) -> None:
+    """Two takes as plain pictures: estimated motion finds chance matches over the cut, but few."""
+    takes = [open_shot(SAMPLES / name) for name in ("profile_turn", "two_shot")]
+    frames = np.concatenate([read_frames(take, 0, 12) for take in takes])
+    shot = write_shot(tmp_path / "pictures", [FramePasses(rgb=frames)], fps=Fraction(24))
+    assert [(s.start, s.stop) for s in timeline_of(shot, size=128)] == [(0, 12), (12, 24)]
+
+
+def test_stale_vectors_on_a_held_picture_are_no_crash(tmp_path: Path) -> None:
+    wall = passes(12)
+    held = np.repeat(wall.rgb[:1], 12, axis=0)
+    shot = write_shot(tmp_path / "held", [replace(wall, rgb=held)], fps=Fraction(24))
+    assert {stretch.method for stretch in timeline_of(shot)} == {"frame"}
+
+
+def test_a_stretch_longer_than_a_chunk(tmp_path: Path) -> None:
+    (stretch,) = timeline_of(make_shot(tmp_path / "long", num_frames=CHUNK + 40), reach=12)
+    assert len(stretch.shown) == CHUNK + 40 and max(np.diff(stretch.keys)) <= 12
+    assert CHUNK - 1 in stretch.keys and stretch.keys[-1] == CHUNK + 39
 
 
 def test_frames_without_vectors_are_cuts(tmp_path: Path) -> None:

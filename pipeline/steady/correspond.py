@@ -174,7 +174,8 @@ def facing(normals: Float32Array | None, shape: tuple[int, int]) -> Float32Array
     """How squarely each surface is seen, float32 [H, W] from `LEAST_FACING` to 1; 1 without normals."""
     if normals is None:
         return np.ones(shape, np.float32)
-    squarely: Float32Array = np.maximum(normals[..., 2], np.float32(LEAST_FACING))
+    toward = np.nan_to_num(normals[..., 2], nan=1.0)  # a renderer's sky has none
+    squarely: Float32Array = np.maximum(toward, np.float32(LEAST_FACING))
     return squarely
 
 

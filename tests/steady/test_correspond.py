@@ -130,6 +130,8 @@ def test_facing_has_a_floor() -> None:
     normals = np.zeros((H, W, 3), np.float32)
     assert (facing(normals, (H, W)) == np.float32(LEAST_FACING)).all()
     assert (facing(None, (H, W)) == 1.0).all()
+    normals[3, 4] = np.nan  # a sky has none
+    assert np.isfinite(facing(normals, (H, W))).all()
 
 
 @pytest.mark.parametrize(
