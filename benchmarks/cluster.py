@@ -24,13 +24,12 @@ from pipeline.batch import Settings, find_jobs, local_crew, ray_crew, run_batch
 from pipeline.batch.tasks import Crew
 
 SEGMENT = 4
-LONG = "alley"  # the shot that is made in pieces
 
 Hire = Callable[[Settings], Crew]
 
 
 def render(shots: Path, out: Path, hire: Hire | None, *, kill: bool = False) -> tuple[float, int]:
-    """Render the batch; returns its seconds and how many workers were killed over the long shot."""
+    """Render the batch; returns its seconds and how many workers were killed in the middle of a shot."""
     crews: list[Crew] = []
     killed: list[int] = []
 
@@ -40,7 +39,7 @@ def render(shots: Path, out: Path, hire: Hire | None, *, kill: bool = False) -> 
         return crews[0]
 
     def on_frame(name: str, done: int, total: int) -> None:
-        if kill and name == LONG and not killed:
+        if kill and not killed and done < total:  # in the middle of a shot
             killed.append(crews[0].pids()[0])
             os.kill(killed[0], signal.SIGKILL)
 
