@@ -278,9 +278,12 @@ class Carrier:
         return self._crops + sum(batch.result() for batch in batches if batch.exception() is None)
 
     def _noise_of(self, group: Sequence[int]) -> Float32Array | None:
-        """The starting noise of some keys, [K, C, h, w], where it is carried; None: their seeds'."""
-        if not self.stylist.plan.carry_noise:
+        """The starting noise of some keys, [K, C, h, w]; None: their seeds', which are all frames'."""
+        plan = self.stylist.plan
+        if plan.key_noise == "fixed":
             return None
+        if plan.key_noise == "fresh":
+            return np.stack([self.stylist.noise(key, plan.height, plan.width, offset=key) for key in group])
         self._carry_noise_to(group[-1])
         noise = np.stack([self._noises[key] for key in group])
         kept = {anchor for anchor, *_ in self._groups} | {group[-1]}

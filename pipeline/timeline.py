@@ -31,7 +31,7 @@ CHUNK = 96  # frames whose keys are chosen together; longer stretches are done c
 SHORTEST = 8  # frames: a shorter stretch gains nothing by keys
 MOST_KEYS = 0.4  # of the frames: more keys than this cost as much as styling every frame
 MOST_HOLES = 0.06  # of the pixels that neither key nor patch shows, mean over a stretch
-UNEXPLAINED = 0.95  # of the picture's change (squared): motion that leaves more of it explains nothing
+UNEXPLAINED = 0.95  # of the gradients' change (squared): motion that leaves more of it explains nothing
 SLIGHT = 4.0  # levels of 255, root mean square: what resampling leaves of any picture needs no explaining
 EXPLAINED_OVER = 6  # frames: shading that turns with the camera has changed little by then
 DETAIL_SIGMA = 0.1  # of the height: wider than this is light, which motion does not carry
@@ -176,7 +176,7 @@ def _stretch(reader: _Reader, start: int, stop: int, *, reach: int, forced: Sequ
         why = f"{stop - start} frames between cuts: too few to gain anything by keys"
         return Stretch(start, stop, "frame", why, (), (), (0.0,) * (stop - start), 1.0, 1.0)
     keys, patches = set[int](), list[Patch]()
-    explained, holes, residuals = list[float](), list[float](), list[tuple[float, float]]()
+    explained, holes, residuals = list[float](), list[float](), list[tuple[float, float, float]]()
     for first in range(start, stop - 1, CHUNK - 1):
         last = min(first + CHUNK, stop) - 1
         cover = _cover(reader, first, last, reach=reach, forced=forced)
@@ -186,8 +186,8 @@ def _stretch(reader: _Reader, start: int, stop: int, *, reach: int, forced: Sequ
         holes += cover.holes
         residuals += _residuals(reader, first, last)
         reader.forget(last)
-    left, change = (float(np.mean([pair[i] for pair in residuals])) for i in (0, 1))
-    residual = left / max(change, 1e-6) if left > SLIGHT**2 else 0.0
+    levels, left, change = np.mean(residuals, axis=0)
+    residual = float(left / max(change, 1e-6)) if levels > SLIGHT**2 else 0.0
     reader.forget(stop)
     method, why = _gate(
         num_frames=stop - start, num_keys=len(keys), holes=float(np.mean(holes)), residual=residual
@@ -206,9 +206,13 @@ def _cover(reader: _Reader, first: int, last: int, *, reach: int, forced: Sequen
     return choose(tracks, weights, reach=reach, forced=inside)
 
 
-def _residuals(reader: _Reader, first: int, last: int) -> list[tuple[float, float]]:
-    """For each frame, squared change of detail since a while before: what motion leaves, and all of it."""
-    pairs = []
+def _residuals(reader: _Reader, first: int, last: int) -> list[tuple[float, float, float]]:
+    """For each frame, against one a while before, squared and averaged over what is seen in both: the
+    difference that motion leaves, in levels; that of the gradients; and that of the gradients without motion.
+
+    Gradients, because shading that turns with the camera changes levels more than motion does.
+    """
+    found = []
     way: Step | None = None
     reference = reader.detail(first)
     for t in range(first + 1, last + 1):
@@ -216,11 +220,20 @@ def _residuals(reader: _Reader, first: int, last: int) -> list[tuple[float, floa
         now = reader.detail(t)
         seen: BoolArray = cv2.erode(way.seen.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         if seen.any():
-            left = np.square(warp(reference, way.flow) - now)[seen]
-            pairs.append((float(left.mean()), float(np.square(reference - now)[seen].mean())))
+            moved = warp(reference, way.flow)
+            pairs = ((moved, now), (_gradient(moved), _gradient(now)), (_gradient(reference), _gradient(now)))
+            levels, left, change = (float(np.square(a - b)[seen].mean()) for a, b in pairs)
+            found.append((levels, left, change))
         if (t - first) % EXPLAINED_OVER == 0:
             way, reference = None, now
-    return pairs or [(0.0, 0.0)]
+    return found or [(0.0, 0.0, 0.0)]
+
+
+def _gradient(values: Float32Array) -> Float32Array:
+    """[h, w] -> [h, w, 2], a pixel."""
+    parts = [cv2.Scharr(values, cv2.CV_32F, *axis, scale=1.0 / 32.0) for axis in ((1, 0), (0, 1))]
+    gradient: Float32Array = np.stack(parts, axis=-1)
+    return gradient
 
 
 def _gate(*, num_frames: int, num_keys: int, holes: float, residual: float) -> tuple[str, str]:

@@ -88,7 +88,7 @@ def _shared(draft: Plan, shot: Shot, model_path: Path) -> dict[str, Any]:
     """What decides the pixels of every frame alike."""
     fields = plan_as_json(draft)
     # a frame is its own whatever its batch: bit for bit on a CPU, within a level of 255 elsewhere
-    others = () if draft.method == "keys" else ("carry_noise", "key_every", "key_frames", "own_ids", "grain")
+    others = () if draft.method == "keys" else ("key_noise", "key_every", "key_frames", "own_ids", "grain")
     for name in (
         *("notes", "digest", "frames_digest", "batch", "allow_pickle", "output", "fps"),
         *("shot", "num_frames", "frame_numbers", "seeds", "looks", *others),

@@ -78,7 +78,8 @@ def make_plan(
         height=height,
         looks=looks,
         seeds=tuple(
-            look.seed + (t if preset.temporal.noise == "fresh" else 0) for t, look in enumerate(looks)
+            look.seed + (t if preset.temporal.noise == "fresh" and preset.temporal.method != "keys" else 0)
+            for t, look in enumerate(looks)
         ),
         controls=controls,
         estimates=estimates,
@@ -92,7 +93,7 @@ def make_plan(
         allow_partial=allow_partial,
         batch=preset.batch,
         method=preset.temporal.method,
-        carry_noise=preset.temporal.noise == "carried",
+        key_noise=preset.temporal.noise,
         key_every=preset.temporal.key_every,
         key_frames=turning_points(preset, shot.frame_numbers, shot.fps),
         own_ids=_own_ids(shot, preset),

@@ -81,7 +81,7 @@ class Plan:
     of `loras`, its `regions` in that of `regions`. `estimates`: they make the passes that the shot lacks.
     `allow_partial`: what of a LoRA has no place in the model is left out rather than refused.
     `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a mistake, in
-    words for the user and the record. Method "keys"'s: `carry_noise`, `key_every`, `key_frames` (indices that
+    words for the user and the record. Method "keys"'s: `key_noise`, `key_every`, `key_frames` (indices that
     are keys in any case), `own_ids` (styled in every frame), `grain` (in levels; None: as the keys have).
     `output`: what is made of the frames. `frame_digests`: of what each frame's pixels depend on.
     """
@@ -107,7 +107,7 @@ class Plan:
     allow_partial: bool
     batch: int
     method: str
-    carry_noise: bool
+    key_noise: str
     key_every: int
     key_frames: tuple[int, ...]
     own_ids: tuple[int, ...]

@@ -260,8 +260,8 @@ class Temporal(Strict):
     )
     noise: Literal["fixed", "fresh", "carried"] = Field(
         default="fixed",
-        description='"fixed" starts every frame from the same noise, "fresh" from its own; "carried", for '
-        '"keys", moves the first key\'s noise along with the surface.',
+        description='"fixed" starts every frame from the same noise, "fresh" from its own (for "keys": every '
+        'key); "carried", for "keys", moves the first key\'s noise along with the surface.',
     )
     weight: Fraction01 = Field(
         default=0.75, description='For "blend": the share of the carried pixels where they are visible.'
