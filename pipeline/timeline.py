@@ -102,36 +102,26 @@ class _Reader:
     def __init__(self, shot: Shot, footage: Footage) -> None:
         self._shot, self._footage = shot, footage
         self.factor = max(1, footage.height // SMALL_HEIGHT)
-        self._steps: dict[tuple[int, int], Step] = {}
+        self._backs: dict[int, Step] = {}
 
     def forget(self, before: int) -> None:
-        """Let go of the steps of frames before this one."""
-        self._steps = {key: step for key, step in self._steps.items() if min(key) >= before}
+        """Let go of the ways back of frames before this one."""
+        self._backs = {t: step for t, step in self._backs.items() if t >= before}
 
     def small_back(self, t: int) -> Step:
         """The way t -> t - 1."""
-        return self._step(t, t - 1)
-
-    def small_onward(self, t: int) -> Step:
-        """The way t -> t + 1."""
-        return self._step(t, t + 1)
-
-    def _step(self, t: int, other: int) -> Step:
-        if (t, other) not in self._steps:
-            # both ways of a pair, so that the passes of a long shot are read once
-            first = min(t, other)
-            self._steps[first, first + 1] = self._small(self._footage.onward(first))
-            self._steps[first + 1, first] = self._small(self._footage.back(first + 1))
-        return self._steps[t, other]
-
-    def _small(self, step: Step) -> Step:
-        f = self.factor
-        flow = step.flow[f // 2 :: f, f // 2 :: f] / np.float32(f)
-        return Step(np.ascontiguousarray(flow), np.ascontiguousarray(step.seen[f // 2 :: f, f // 2 :: f]))
+        if t not in self._backs:
+            back, f = self._footage.back(t), self.factor
+            flow = back.flow[f // 2 :: f, f // 2 :: f] / np.float32(f)
+            seen = back.seen[f // 2 :: f, f // 2 :: f]
+            self._backs[t] = Step(np.ascontiguousarray(flow), np.ascontiguousarray(seen))
+        return self._backs[t]
 
     def size(self) -> tuple[int, int]:
-        flow = self._step(0, 1).flow if self._shot.num_frames > 1 else np.zeros((1, 1, 2))
-        return flow.shape[0], flow.shape[1]
+        """Height and width."""
+        f = self.factor
+        height, width = (len(range(f // 2, side, f)) for side in (self._footage.height, self._footage.width))
+        return height, width
 
     def detail(self, t: int) -> Float32Array:
         """The engine's picture without its wide light, float32 [h, w] in levels."""

@@ -19,16 +19,15 @@ import cv2
 import numpy as np
 
 from pipeline.image import Float32Array, UInt8Array
+from pipeline.steady.light import LIGHT_FLOOR, LIGHT_SIGMA
 from pipeline.steady.warp import warp
 
 COLOUR_MEMORY = 2.0  # how many times longer the low band remembers than the high band
 BAND_SIGMA = 2.0 / 128.0  # of the frame's height: between the two bands; 2 px beat 4 px at 128 px
-LIGHT_SIGMA = 5.0 / 128.0  # of the frame's height: shading varies over limbs, texture over less
 LIGHT_LIMITS = (
     0.7,
     1.4,
 )  # a light that changes more in one frame is a cut or a flash: leave it to the fresh frame
-LIGHT_FLOOR = 12.0  # levels of 255; keeps ratios of near-black frames tame
 DISAGREEMENT = 0.25  # of full scale: where colours differ by this much, the weight falls to 1/e
 
 REC709 = np.array([0.2126, 0.7152, 0.0722], np.float32)
