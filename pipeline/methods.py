@@ -199,7 +199,8 @@ def _said(plan: Plan, timeline: Timeline) -> Iterator[str]:
         said = f"frames {numbers[0]} to {numbers[1]} by '{method}': {first.why}"
         if len(stretches) > 1:
             count = sum(stretch.stop - stretch.start for stretch in stretches)
-            said += f"; so are {len(stretches) - 1} more stretches between cuts, {count} frames in all"
+            more = "one more" if len(stretches) == 2 else f"{len(stretches) - 1} more"
+            said += f"; {more} between cuts likewise, {count} frames in all"
         yield said
 
 
