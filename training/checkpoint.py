@@ -17,12 +17,11 @@ from typing import Any
 import torch
 
 from pipeline.files import write_bytes
-from pipeline.models import load_lora_state, lora_state
 from training.loop import Trainer
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Saved:
     step: int
     seconds: float  # spent on steps so far
     precision: str
-    lora: dict[str, torch.Tensor]
+    trained: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
 
 
@@ -45,7 +44,7 @@ def save(path: Path, trainer: Trainer, *, digest: str, seconds: float) -> None:
         "step": trainer.step,
         "seconds": seconds,
         "precision": trainer.precision,
-        "lora": lora_state(trainer.model),
+        "trained": trainer.trained.state(),
         "optimizer": trainer.optimizer.state_dict(),
     }
     # By way of memory: torch's own file writer turns a full disk into a RuntimeError without its cause.
@@ -82,6 +81,6 @@ def read(path: Path) -> Saved | None:
 
 def restore(trainer: Trainer, saved: Saved) -> None:
     """Put a checkpoint's weights, optimizer state and step into a trainer built with the same settings."""
-    load_lora_state(trainer.model, saved.lora)
+    trainer.trained.load(saved.trained)
     trainer.optimizer.load_state_dict(saved.optimizer)
     trainer.step = saved.step

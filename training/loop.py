@@ -1,4 +1,4 @@
-"""The training loop: LoRA through peft on a frozen model, one pure step after another.
+"""The training loop: one pure step after another on what is trained (`training.adapters`).
 
 A step depends on the weights, the optimizer's state and its own number only (`training.schedule`), so a
 training that was stopped and resumed ends with the same bytes as one that ran through.
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, to_tensor
-from pipeline.models import Model, encode_images, encode_text, inject_lora, lora_disabled
+from pipeline.models import Model, encode_images, encode_text
 from training import losses, schedule
+from training.adapters.trained import Role, Trained, trains_text
 from training.captions import without_trigger
 from training.dataset import Dataset
 from training.schema import Precision, TrainSettings
@@ -123,25 +124,22 @@ def draw(material: Material, step: int, settings: TrainSettings, num_timesteps: 
 
 
 class Trainer:
-    """A model with a LoRA injected, its optimizer, and `step`: the number of steps taken."""
+    """What is trained, its optimizer, and `step`: the number of steps taken."""
 
-    def __init__(self, model: Model, material: Material, settings: TrainSettings, *, precision: str) -> None:
-        self.model, self.material, self.settings, self.precision = model, material, settings, precision
+    def __init__(
+        self, trained: Trained, material: Material, settings: TrainSettings, *, precision: str
+    ) -> None:
+        self.trained, self.material, self.settings, self.precision = trained, material, settings, precision
+        self.model = model = trained.model
         self.step = 0
         self.device = model.device
         _make_fast(model, precision)
         self.alphas_cumprod, self.prediction_type = _noise_schedule(model.scheduler_config)
-        lora = inject_lora(
-            model,
-            rank=settings.rank,
-            alpha=settings.alpha,
-            conv_rank=settings.conv_rank,
-            text_encoder=settings.text_lr > 0,
-            seed=settings.seed,
-        )
-        groups: list[dict[str, Any]] = [{"params": lora.unet_parameters, "base_lr": settings.lr}]
-        if settings.text_lr > 0:
-            groups.append({"params": lora.text_parameters, "base_lr": settings.text_lr})
+        rates: Mapping[Role, float] = {"unet": settings.lr, "text": settings.text_lr}
+        groups: list[dict[str, Any]] = [
+            {"params": list(parameters), "base_lr": rates[role]}
+            for role, parameters in trained.parameters.items()
+        ]
         self.parameters: list[torch.nn.Parameter] = [p for group in groups for p in group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
         self._text_cache: dict[str, Tensor] = {}
@@ -193,7 +191,7 @@ class Trainer:
         loss = losses.weighted_mse(self.predict(noisy, timesteps, captions, chosen), wanted, weight)
         if self.settings.prior_weight > 0:
             plain = [material.plain[i] for i in chosen.indices]
-            with torch.no_grad(), lora_disabled(self.model):
+            with torch.no_grad(), self.trained.disabled():
                 before = self.predict(noisy, timesteps, plain, chosen)
             now = self.predict(noisy, timesteps, plain, chosen)
             loss = loss + self.settings.prior_weight * losses.weighted_mse(now, before, weight)
@@ -227,7 +225,7 @@ class Trainer:
                 continue
             images = self.material.controls[kind][[chosen.indices[i] for i in rows.tolist()]]
             rows = rows.to(self.device)
-            with torch.no_grad():  # the nets are frozen, and their input does not depend on the UNet's LoRA
+            with torch.no_grad():  # the nets are frozen, and the UNet does not change their input
                 some_down, some_mid = self.model.controlnets[kind](
                     noisy[rows],
                     timesteps[rows],
@@ -242,8 +240,8 @@ class Trainer:
         return down, mid
 
     def _text(self, captions: list[str]) -> Tensor:
-        """Text states [B, L, D]; encoded once per caption while the text encoder itself does not learn."""
-        if self.settings.text_lr > 0:
+        """Text states [B, L, D]; encoded once per caption where no step changes them."""
+        if trains_text(self.trained):
             return encode_text(self.model, captions)
         for caption in captions:
             if caption not in self._text_cache:

@@ -35,7 +35,7 @@ class TrainResult:
     """Spent on steps, over all the runs that this training took."""
     images_per_second: float
     samples: Path
-    """A contact sheet, PNG: training image | controls | without LoRA | with LoRA."""
+    """A contact sheet, PNG: training image | controls | before | after."""
 
 
 def train_from_file(

@@ -31,6 +31,8 @@ ConceptKind = Literal["character", "place", "style", "object"]
 View = Literal["front", "three-quarter", "profile left", "profile right", "back"]
 """How a subject is seen; "profile left" looks towards the picture's left edge."""
 Precision = Literal["auto", "fp32", "bf16"]
+Kind = Literal["lora"]
+"""What is trained."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name and A1111's alias
 
 
@@ -84,6 +86,7 @@ class Concept(_Strict):
 class TrainSettings(_Strict):
     """How to train. The defaults suit about 20 images on the miniature."""
 
+    kind: Kind = "lora"
     rank: int = Field(default=16, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
     conv_rank: int = Field(default=0, ge=0, le=256)

@@ -16,6 +16,8 @@ import torch
 from pipeline.models import Model, count_tokens, load_model
 from pipeline.output import check_space
 from training import checkpoint, export, sheet
+from training.adapters import table
+from training.adapters.trained import Job
 from training.dataset import Dataset, check_captions
 from training.interrupt import deferred_interrupt
 from training.loop import Trainer, prepare, resolve_precision
@@ -84,8 +86,8 @@ def train(
     check_space(results.folder, _needed_bytes(model))
     trainer, seconds = _begin(model, data, results.checkpoint, digest=digest)
     seconds = _take_steps(trainer, data, results, digest=digest, seconds=seconds, progress=progress)
-    sheet.write_sheet(model, data, results.samples)
-    export.write(results.lora, model, data, stamp=_stamp(data, digest))
+    sheet.write_sheet(trainer.trained, data, results.samples)
+    trainer.trained.export(Job(folder=results.folder, dataset=data, stamp=_stamp(data, digest)))
     return seconds
 
 
@@ -107,7 +109,9 @@ def _begin(model: Model, data: Dataset, path: Path, *, digest: str) -> tuple[Tra
         log.warning("%s: of other images, settings or model; training starts afresh", path)
         saved = None
     precision = saved.precision if saved else resolve_precision(settings.precision, model.device)
-    trainer = Trainer(model, prepare(model, data), settings, precision=precision)
+    material = prepare(model, data)
+    trained = table.build(model, settings, data.file.concept)
+    trainer = Trainer(trained, material, settings, precision=precision)
     if saved is None:
         return trainer, 0.0
     checkpoint.restore(trainer, saved)
@@ -139,5 +143,5 @@ def _take_steps(
                 raise KeyboardInterrupt
             if settings.sample_every and trainer.step % settings.sample_every == 0 and not done:
                 picture = results.folder / "samples" / f"step_{trainer.step:06d}.png"
-                sheet.write_sheet(trainer.model, data, picture)
+                sheet.write_sheet(trainer.trained, data, picture)
     return seconds

@@ -14,8 +14,9 @@ import numpy as np
 
 from pipeline.diffuse import ControlUse, Img2ImgSettings, img2img
 from pipeline.image import UInt8Array
-from pipeline.models import Model, lora_disabled
+from pipeline.models import Model
 from pipeline.output import write_contact_sheet
+from training.adapters.trained import Trained
 from training.dataset import Dataset, Example
 
 NUM_SAMPLES = 4
@@ -60,15 +61,16 @@ def draw_samples(model: Model, samples: list[Sample], *, size: int, seed: int) -
     return np.concatenate(images)
 
 
-def write_sheet(model: Model, dataset: Dataset, path: Path) -> None:
-    """Draw the samples without and with the LoRA and write the sheet. Raises OutputError."""
+def write_sheet(trained: Trained, dataset: Dataset, path: Path) -> None:
+    """Draw the samples without and with what is trained and write the sheet. Raises OutputError."""
     samples = choose_samples(dataset)
     seed = dataset.file.train.seed
-    after = draw_samples(model, samples, size=dataset.size, seed=seed)
-    with lora_disabled(model):
-        before = draw_samples(model, samples, size=dataset.size, seed=seed)
+    trained.model.said.clear()  # steps may have changed what a prompt means
+    after = draw_samples(trained.model, samples, size=dataset.size, seed=seed)
+    with trained.disabled():
+        before = draw_samples(trained.model, samples, size=dataset.size, seed=seed)
     blank = np.zeros_like(after[0])
-    columns = ["training image", *dataset.control_kinds, "without LoRA", "with LoRA"]
+    columns = ["training image", *dataset.control_kinds, "before", "after"]
     rows = [
         [
             sample.example.image,

@@ -13,6 +13,7 @@ import torch
 from pipeline.errors import OutputError
 from pipeline.models import load_model, lora_state
 from training import checkpoint
+from training.adapters.table import build
 from training.loop import Material, Trainer
 from training.schema import TrainSettings
 
@@ -33,7 +34,7 @@ def new_trainer(folder: Path, *, seed: int) -> Trainer:
         repeats=(1, 1),
     )
     settings = TrainSettings(rank=2, batch=1, steps=4, seed=seed)
-    return Trainer(load_model(folder), material, settings, precision="fp32")
+    return Trainer(build(load_model(folder), settings), material, settings, precision="fp32")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import torch
 from pipeline.errors import DatasetError
 from pipeline.models import Model, encode_text, load_model, lora_state
 from training import losses
+from training.adapters.table import build
 from training.dataset import Dataset, load_dataset
 from training.loop import Draw, Material, Trainer, draw, prepare, resolve_precision
 from training.schema import TrainSettings, read_dataset_file
@@ -30,7 +31,7 @@ def load(make_dataset: MakeDataset, random_model: Path, train: str) -> tuple[Mod
 @pytest.fixture
 def trainer(make_dataset: MakeDataset, random_model: Path) -> Trainer:
     model, dataset, material = load(make_dataset, random_model, "steps = 4\nbatch = 2\nrank = 4\nalpha = 4.0")
-    return Trainer(model, material, dataset.file.train, precision="fp32")
+    return Trainer(build(model, dataset.file.train), material, dataset.file.train, precision="fp32")
 
 
 def test_controls_join_with_their_probability_and_captions_drop_to_the_trigger(trainer: Trainer) -> None:
@@ -183,7 +184,9 @@ def test_engine_probability_zero_is_a_training_without_renders_to_the_bit(
         model, dataset, material = load(
             make_dataset, random_model, f"batch = 1\nrank = 2\nsteps = 2\nengine_probability = {share}"
         )
-        trainer = Trainer(model, with_engine(material, has), dataset.file.train, precision="fp32")
+        trainer = Trainer(
+            build(model, dataset.file.train), with_engine(material, has), dataset.file.train, precision="fp32"
+        )
         trainer.take_step()
         trainer.take_step()
         states.append(lora_state(model))
@@ -208,7 +211,7 @@ def test_only_the_lora_learns_and_the_loss_falls_on_one_fixed_batch(trainer: Tra
 def test_the_text_encoder_learns_only_when_asked(make_dataset: MakeDataset, random_model: Path) -> None:
     settings = "steps = 2\nbatch = 2\nrank = 2\ntext_lr = 0.001\ncontrol_probability = 0.0"
     model, dataset, material = load(make_dataset, random_model, settings)
-    trainer = Trainer(model, material, dataset.file.train, precision="fp32")
+    trainer = Trainer(build(model, dataset.file.train), material, dataset.file.train, precision="fp32")
     trainer.take_step()
     trainer.take_step()
     ups = [
@@ -222,7 +225,7 @@ def test_prior_preservation_starts_at_zero_and_pulls_back(
     make_dataset: MakeDataset, random_model: Path
 ) -> None:
     model, dataset, material = load(make_dataset, random_model, "batch = 2\nrank = 2\ncaption_dropout = 0.0")
-    plain = Trainer(model, material, dataset.file.train, precision="fp32")
+    plain = Trainer(build(model, dataset.file.train), material, dataset.file.train, precision="fp32")
     one = draw(material, 0, plain.settings, 1000)
 
     def prior_part() -> float:

@@ -216,7 +216,7 @@ def check_same_prediction(model_folder: Path, lora: Path, saved: Path) -> None:
 
     trained, merged = load_model(model_folder), load_model(model_folder)
     inject_lora(trained, rank=2, alpha=2.0, text_encoder=False, seed=0)
-    load_lora_state(trained, torch.load(saved, weights_only=True)["lora"])
+    load_lora_state(trained, torch.load(saved, weights_only=True)["trained"])
     apply_loras(merged, [LoraUse(lora, unet_weight=1.0, text_weight=1.0)])
     rng = torch.Generator().manual_seed(0)
     inputs: tuple[Any, ...] = (

@@ -1,0 +1,61 @@
+"""LoRA: changes beside the layers' weights, of low rank."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from pipeline.models import Model, inject_lora, load_lora_state, lora_disabled, lora_state
+from training import export
+from training.adapters.trained import Job, Role
+from training.schema import Concept, TrainSettings
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Layers that are injected beside a model's own."""
+
+    model: Model
+    parameters: Mapping[Role, Sequence[nn.Parameter]]
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Trained`; kohya's keys."""
+        return lora_state(self.model)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `Trained`."""
+        load_lora_state(self.model, state)
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """See `Trained`."""
+        self.model.said.clear()
+        with lora_disabled(self.model):
+            yield
+        self.model.said.clear()
+
+    def export(self, job: Job) -> tuple[Path, ...]:
+        """See `Trained`: A1111's sidecar, and the LoRA."""
+        path = job.folder / f"{job.dataset.file.name}.safetensors"
+        export.write(path, self.model, job.dataset, stamp=job.stamp)
+        return path.with_suffix(".json"), path
+
+
+def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept]) -> LowRank:
+    """Inject the layers that the settings ask for."""
+    lora = inject_lora(
+        model,
+        rank=settings.rank,
+        alpha=settings.alpha,
+        conv_rank=settings.conv_rank,
+        text_encoder=settings.text_lr > 0,
+        seed=settings.seed,
+    )
+    parameters: dict[Role, Sequence[nn.Parameter]] = {"unet": lora.unet_parameters}
+    if lora.text_parameters:
+        parameters["text"] = lora.text_parameters
+    return LowRank(model, parameters)
