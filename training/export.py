@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pipeline.errors import ModelError
 from pipeline.files import write_text
-from pipeline.models import Model, lora_metadata, lora_state, read_lora, write_lora
+from pipeline.models import Family, Model, lora_metadata, read_lora, write_lora
+from pipeline.models.lora_kinds import LORA_KINDS
+from pipeline.models.lora_save import trained_file
 from training.captions import tag_frequency
 from training.dataset import Dataset
 
@@ -18,10 +20,14 @@ def write(path: Path, model: Model, dataset: Dataset, *, stamp: str) -> None:
     """Write the injected LoRA's sidecar and then the LoRA to `path`, each whole or not at all.
 
     `stamp` says in the LoRA's metadata which training it is the last file of. The same weights, dataset and
-    stamp give the same bytes. Raises `OutputError`.
+    stamp give the same bytes. Raises `OutputError`, and `ModelError` for a file that would half-load.
     """
-    write_text(path.with_suffix(".json"), json.dumps(sidecar(dataset), indent=2, ensure_ascii=False) + "\n")
-    write_lora(path, lora_state(model), metadata=metadata(model, dataset) | {STAMP_KEY: stamp})
+    train = dataset.file.train
+    header = metadata(model, dataset) | {STAMP_KEY: stamp}
+    state, header = trained_file(model, path, header, kind=train.kind, layout=train.layout)
+    notes = sidecar(dataset, model.family)
+    write_text(path.with_suffix(".json"), json.dumps(notes, indent=2, ensure_ascii=False) + "\n")
+    write_lora(path, state, metadata=header)
 
 
 def read_stamp(path: Path) -> str | None:
@@ -61,11 +67,12 @@ def metadata(model: Model, dataset: Dataset) -> dict[str, str]:
         "ss_clip_skip": "None",
         "modelspec.usage_hint": _usage(dataset),
     }
+    kind = LORA_KINDS[train.kind]
+    args = dict(kind.args)
     if train.conv_rank > 0:
         conv_alpha = train.alpha / train.rank * train.conv_rank
-        extra["ss_network_args"] = json.dumps(
-            {"conv_dim": str(train.conv_rank), "conv_alpha": str(conv_alpha)}
-        )
+        args |= {"conv_dim": str(train.conv_rank), "conv_alpha": str(conv_alpha)}
+    extra |= {"ss_network_module": kind.module, "ss_network_args": json.dumps(args)}
     return lora_metadata(
         model.family,
         name=dataset.file.name,
@@ -77,13 +84,13 @@ def metadata(model: Model, dataset: Dataset) -> dict[str, str]:
     )
 
 
-def sidecar(dataset: Dataset) -> dict[str, str | float]:
+def sidecar(dataset: Dataset, family: Family) -> dict[str, str | float]:
     """A1111's `<name>.json`, read by its LoRA browser."""
     return {
         "activation text": ", ".join(c.trigger for c in dataset.file.concept),
         "preferred weight": 1.0,
         "negative text": "",
-        "sd version": "Other",
+        "sd version": family.a1111_version,
         "description": _usage(dataset),
         "notes": f"lookdev, {len(dataset.examples)} images, {dataset.file.train.steps} steps",
     }

@@ -31,8 +31,9 @@ ConceptKind = Literal["character", "place", "style", "object"]
 View = Literal["front", "three-quarter", "profile left", "profile right", "back"]
 """How a subject is seen; "profile left" looks towards the picture's left edge."""
 Precision = Literal["auto", "fp32", "bf16"]
-Kind = Literal["lora"]
-"""What is trained."""
+Kind = Literal["lora", "dora", "loha", "lokr"]
+"""What is trained: docs/training.md."""
+Layout = Literal["kohya", "peft"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name and A1111's alias
 
 
@@ -87,6 +88,8 @@ class TrainSettings(_Strict):
     """How to train. The defaults suit about 20 images on the miniature."""
 
     kind: Kind = "lora"
+    layout: Layout = "kohya"
+    """How the LoRA's file names its tensors: kohya's, which all programs read, or PEFT's."""
     rank: int = Field(default=16, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
     conv_rank: int = Field(default=0, ge=0, le=256)
@@ -112,6 +115,12 @@ class TrainSettings(_Strict):
     """Sample images every so many steps; 0: at the end only."""
     samples: tuple[str, ...] = Field(default=(), strict=False)
     """Prompts of the sample images; none: captions of the dataset."""
+
+    @model_validator(mode="after")
+    def _layout_holds_kind(self) -> TrainSettings:
+        if self.layout == "peft" and self.kind not in ("lora", "dora"):
+            raise ValueError(f"layout 'peft' cannot hold kind '{self.kind}', only lora and dora; drop layout")
+        return self
 
 
 class DatasetFile(_Strict):

@@ -18,6 +18,7 @@ class Family:
     this family say about themselves; `lora_base` is an expression that finds what others say there, in lower
     case with single spaces for all other characters. `frames_at_once` is how many frames share a forward pass
     on a CPU, where more gains nothing. `half_vae`: whether its VAE may compute in float16 (SDXL's overflows).
+    `a1111_version` is A1111's "sd version".
     `folder` holds the weights that come with lookdev, where there are any.
     """
 
@@ -32,6 +33,7 @@ class Family:
     lora_base: str
     frames_at_once: int = 1
     half_vae: bool = True
+    a1111_version: str = "Unknown"
     folder: Path | None = None
 
 
@@ -62,6 +64,7 @@ _SD15 = Family(
     lora_architecture="stable-diffusion-v1/lora",
     base_model_version="sd_v1",
     lora_base=r"\b(sd|stable diffusion) ?v? ?1([45 ]|$)",
+    a1111_version="SD1",
 )
 _SDXL = Family(
     name="sdxl",
@@ -74,6 +77,7 @@ _SDXL = Family(
     base_model_version="sdxl_base_v1-0",
     lora_base=r"\b(sdxl|sd xl|stable diffusion xl)",
     half_vae=False,
+    a1111_version="SDXL",
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in (_MINI, _SD15, _SDXL)})

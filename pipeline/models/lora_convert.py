@@ -39,19 +39,21 @@ class _Record:
     restores: bool = False
 
 
-def convert(lora: LoraFile, layout: str, family: str) -> tuple[State, dict[str, str]]:
+def convert(
+    lora: LoraFile, layout: str, family: str, *, names: LayerNames | None = None
+) -> tuple[State, dict[str, str]]:
     """The file's tensors under the keys of `layout` (one of LAYOUTS), and its metadata, for `write_lora`.
 
     Converting there and back gives the same keys and bits; a missing alpha comes back written out. Raises
     ModelError when a module is not in the family, or is something that the layout cannot hold (LoHa and LoKr
-    live in kohya's layout only).
+    live in kohya's layout only). `names` are a model's own layers where they are known.
     """
     where = f"LoRA {lora.path}"
     if layout not in LAYOUTS:
         raise ModelError(f"layout '{layout}' is not known; expected one of {', '.join(LAYOUTS)}")
     if lora.layout == layout:
         raise ModelError(f"{where}: is in {layout}'s layout already; nothing to convert")
-    names = family_names(family)
+    names = names or family_names(family)
     places = place(lora, names, family)
     odd = [name for name, module in lora.modules.items() if not _holds(layout, module)]
     if odd:

@@ -1,7 +1,7 @@
-"""Trainable LoRA layers through peft, read and written under kohya's names.
+"""Trainable low-rank layers through peft, read and written under kohya's names.
 
 Which layers: kohya's default, every Linear and 1x1 conv inside a Transformer2DModel of the UNet, and the
-attention and MLP Linears of the text encoder. With a rank for convolutions (LoCon; kohya's `conv_dim`) also
+attention and MLP Linears of the text encoders. With a rank for convolutions (LoCon; kohya's `conv_dim`) also
 every Linear and convolution of the UNet's residual, down- and upsampling blocks.
 """
 
@@ -18,66 +18,84 @@ from diffusers.models.downsampling import Downsample2D
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft import inject_adapter_in_model
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.models.lora_file import ALPHA, DOWN, UP
+from pipeline.models.architectures import architecture
+from pipeline.models.lora_file import ALPHA
+from pipeline.models.lora_kinds import (
+    ADAPTER,
+    LAYERS,
+    LORA_KINDS,
+    Ranks,
+    alpha_of,
+    even_scale,
+    in_file,
+    out_of_file,
+    parts_of,
+)
+from pipeline.models.lora_layers import UNET, layers_of
+from pipeline.models.lora_place import model_layers
 from pipeline.models.model import Model
-from pipeline.models.names import kohya_name
-
-ADAPTER = "lookdev"
 
 
 @dataclass(frozen=True)
 class LoraModules:
-    """The trainable parameters, float32, in a fixed order (down, up per layer, layers by path)."""
+    """The trainable parameters, float32, in a fixed order (parts per layer, layers by path)."""
 
     unet_parameters: list[nn.Parameter]
     text_parameters: list[nn.Parameter]
 
 
 def inject_lora(
-    model: Model, *, rank: int, alpha: float, text_encoder: bool, seed: int, conv_rank: int = 0
+    model: Model,
+    *,
+    rank: int,
+    alpha: float,
+    text_encoder: bool,
+    seed: int,
+    conv_rank: int = 0,
+    kind: str = "lora",
 ) -> LoraModules:
     """Wrap the target layers so that only LoRA weights train; the model computes the same until they change.
 
-    `conv_rank` is the rank of kernels larger than 1x1, their alpha in the same ratio; 0 leaves all layers
-    outside the transformers alone.
+    `kind` is one of `LORA_KINDS`. `conv_rank` is the rank of kernels larger than 1x1, their alpha in the same
+    ratio; 0 leaves all layers outside the transformers alone.
 
-    `down` starts random from `seed` (Kaiming uniform), `up` starts at zero; the global random state is
-    untouched. LoRA weights are float32 whatever the model's dtype. The text encoder is wrapped only if
-    `text_encoder`. Raises ValueError when the model is wrapped already.
+    One factor starts random from `seed` (Kaiming uniform), another at zero; the global random state is
+    untouched. LoRA weights are float32 whatever the model's dtype. The text encoders, all that the model has,
+    are wrapped only if `text_encoder`. Raises ValueError when the model is wrapped already.
     """
-    if any(isinstance(layer, LoraLayer) for _, layer in _layers(model)):
+    roots = _roots(model)
+    if any(isinstance(layer, LAYERS) for part in roots.values() for layer in part.modules()):
         raise ValueError("inject_lora: the model has LoRA layers already; load it afresh")
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         targets = unet_targets(model.unet, conv=conv_rank > 0)
         ranks = {path: conv_rank for path in targets if _is_kernel(model.unet.get_submodule(path))}
-        _wrap(model.unet, targets, rank, alpha, other_ranks=ranks)
-        if text_encoder:
-            _wrap(model.text_encoder, text_targets(model.text_encoder), rank, alpha)
+        _wrap(model.unet, targets, kind, rank, alpha, other_ranks=ranks)
+        for root, part in roots.items():
+            if text_encoder and root != UNET:
+                _wrap(part, text_targets(part), kind, rank, alpha)
     parameters: dict[bool, list[nn.Parameter]] = {False: [], True: []}
-    for name, layer in _lora_layers(model).items():
-        down, up = _weights(layer)
-        for weight in (down, up):
+    for address, layer in _lora_layers(model).items():
+        even_scale(layer)
+        for _, weight in parts_of(layer):
             weight.data = weight.data.float()
             weight.requires_grad_(True)
-        parameters[name.startswith("lora_te_")] += [down, up]
+            parameters[not address.startswith(f"{UNET}.")].append(weight)
     return LoraModules(unet_parameters=parameters[False], text_parameters=parameters[True])
 
 
 def lora_state(model: Model) -> dict[str, torch.Tensor]:
     """A snapshot of the injected weights under kohya's keys, alpha included, float32 on the CPU."""
-    state: dict[str, torch.Tensor] = {}
-    for name, layer in _lora_layers(model).items():
-        down, up = _weights(layer)
-        state[name + DOWN] = down.detach().cpu().clone()
-        state[name + UP] = up.detach().cpu().clone()
-        state[name + ALPHA] = torch.tensor(float(layer.lora_alpha[ADAPTER]))
+    names, state = _kohya_names(model), dict[str, torch.Tensor]()
+    for address, layer in _lora_layers(model).items():
+        for suffix, weight in parts_of(layer):
+            state[names[address] + suffix] = in_file(suffix, weight.detach()).cpu().clone()
+        state[names[address] + ALPHA] = torch.tensor(alpha_of(layer))
     return state
 
 
@@ -93,13 +111,13 @@ def load_lora_state(model: Model, state: Mapping[str, torch.Tensor]) -> None:
     if odd:
         raise ModelError(
             f"LoRA state: {len(odd)} keys do not fit the layers being trained, first {', '.join(odd[:3])}; "
-            "rank, alpha or text-encoder setting changed since the checkpoint: start afresh"
+            "kind, rank, alpha or text-encoder setting changed since the checkpoint: start afresh"
         )
+    names = _kohya_names(model)
     with torch.no_grad():
-        for name, layer in _lora_layers(model).items():
-            down, up = _weights(layer)
-            down.copy_(state[name + DOWN])
-            up.copy_(state[name + UP])
+        for address, layer in _lora_layers(model).items():
+            for suffix, weight in parts_of(layer):
+                weight.copy_(out_of_file(suffix, state[names[address] + suffix], weight))
 
 
 @contextlib.contextmanager
@@ -150,29 +168,41 @@ def text_targets(text_encoder: nn.Module) -> list[str]:
 def _wrap(
     module: nn.Module,
     targets: list[str],
+    kind: str,
     rank: int,
     alpha: float,
     *,
     other_ranks: Mapping[str, int] | None = None,
 ) -> None:
     # target paths are whole; peft also matches ends of paths, which whole ones cannot be of each other
-    ranks = {f"^{re.escape(path)}$": r for path, r in (other_ranks or {}).items()}
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights=True,
-        rank_pattern=ranks, alpha_pattern={path: alpha / rank * r for path, r in ranks.items()},
-    )  # fmt: skip
-    inject_adapter_in_model(config, module, adapter_name=ADAPTER)
+    patterns = {f"^{re.escape(path)}$": r for path, r in (other_ranks or {}).items()}
+    ranks = Ranks(
+        rank=rank,
+        alpha=alpha,
+        targets=targets,
+        rank_pattern=patterns,
+        alpha_pattern={path: alpha / rank * r for path, r in patterns.items()},
+    )
+    inject_adapter_in_model(LORA_KINDS[kind].config(ranks), module, adapter_name=ADAPTER)
 
 
-def _layers(model: Model) -> Iterator[tuple[str, nn.Module]]:
-    for module, text in ((model.unet, False), (model.text_encoder, True)):
-        for path, layer in module.named_modules():
-            yield kohya_name(path, text=text), layer
+def _roots(model: Model) -> dict[str, nn.Module]:
+    """The model's parts that a LoRA may change, by name."""
+    encoders = architecture(model.family.name).text_encoders
+    return {root: getattr(model, root) for root in (UNET, *(encoder.root for encoder in encoders))}
+
+
+def _kohya_names(model: Model) -> Mapping[str, str]:
+    return model_layers(model)[1].kohya
 
 
 def _lora_layers(model: Model) -> dict[str, Any]:
-    return {name: layer for name, layer in _layers(model) if isinstance(layer, LoraLayer)}
-
-
-def _weights(layer: Any) -> tuple[nn.Parameter, nn.Parameter]:
-    return layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
+    """The injected layers by canonical address."""
+    layers = {}
+    for root, part in _roots(model).items():
+        wrappers = {path: layer for path, layer in part.named_modules() if isinstance(layer, LAYERS)}
+        bases = {id(layer.base_layer): layer for layer in wrappers.values()}
+        for layer, module in layers_of({root: part}):
+            if id(module) in bases:
+                layers[layer.address] = bases[id(module)]
+    return layers

@@ -43,13 +43,14 @@ class Reading:
     refusal: str = ""
 
 
-def verify(lora: LoraFile, family: str) -> list[Reading]:
+def verify(lora: LoraFile, family: str, *, names: LayerNames | None = None) -> list[Reading]:
     """Replay every program's key matching for a model of `family`, lookdev first, diffusers last.
 
     lookdev leaves out keys without a layer, keys that are of a wrong shape there, and all keys of a layer
-    that the file names twice; any such key stops a render.
+    that the file names twice; any such key stops a render. `names` are a model's own layers where they are
+    known; otherwise those of the published architecture.
     """
-    spec, names = architecture(family), family_names(family)
+    spec, names = architecture(family), names or family_names(family)
     keys = list(lora.state)
     readings = [
         Reading(program, len(keys), tuple(read(lora, spec, names))) for program, read in PROGRAMS.items()

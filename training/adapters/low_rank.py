@@ -1,4 +1,4 @@
-"""LoRA: changes beside the layers' weights, of low rank."""
+"""LoRA, DoRA, LoHa, LoKr: changes beside the layers' weights, of few numbers."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept]) ->
     """Inject the layers that the settings ask for."""
     lora = inject_lora(
         model,
+        kind=settings.kind,
         rank=settings.rank,
         alpha=settings.alpha,
         conv_rank=settings.conv_rank,

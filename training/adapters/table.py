@@ -12,7 +12,9 @@ from training.schema import Concept, Kind, TrainSettings
 
 Builder = Callable[[Model, TrainSettings, Sequence[Concept]], Trained]
 
-KINDS: Mapping[Kind, Builder] = MappingProxyType({"lora": low_rank.build})
+KINDS: Mapping[Kind, Builder] = MappingProxyType(
+    {"lora": low_rank.build, "dora": low_rank.build, "loha": low_rank.build, "lokr": low_rank.build}
+)
 
 
 def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept] = ()) -> Trained:
