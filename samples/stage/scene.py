@@ -13,7 +13,7 @@ from samples.stage.body import TORSO_ROW, body, materials
 from samples.stage.cameras import Camera, Move
 from samples.stage.cast import Member
 from samples.stage.materials import GLASS_TORSO
-from samples.stage.sets import SETS, light
+from samples.stage.sets import built, light
 from samples.stage.skeleton import Skeleton, openpose_points, solve
 
 FloatArray = NDArray[np.float64]
@@ -54,7 +54,7 @@ class Scene:
     `camera_on` is the role that the camera looks at, -1 = the middle of all; with `follow` it goes where they
     go, else it looks at where they stand in the middle of the shot. `pulse`: what the key light does
     meanwhile. Behind a `pane`, a sheet of clear glass on the lens, the passes are the pane's, as renderers
-    write them, and the pictures what is seen through it.
+    write them, and the pictures what is seen through it. `dress`: the place whose materials the set wears.
     """
 
     place: str
@@ -69,6 +69,7 @@ class Scene:
     follow: bool = False
     pulse: Pulse | None = None
     pane: bool = False
+    dress: str = ""
 
     def recast(self, index: int, member: Member) -> Scene:
         """The same scene with another member in a role, at the role's body size so that the framing stays."""
@@ -107,11 +108,11 @@ def state(scene: Scene, frame: float, *, size: tuple[int, int]) -> State:
     `size` is (width, height) in pixels. Row k of `table` is the same surface at every frame number.
     """
     seconds, u = frame / scene.fps, frame / max(scene.num_frames - 1, 1)
-    built = SETS[scene.place](0)
-    tables, mats = [built.rows], [built.materials]
+    room = built(scene.place, scene.dress)
+    tables, mats = [room.rows], [room.materials]
     points = []
-    count, num_materials = len(built.rows), len(built.materials)
-    groups = [_group(built.rows, k, k + 1) for k in range(1, count)]
+    count, num_materials = len(room.rows), len(room.materials)
+    groups = [_group(room.rows, k, k + 1) for k in range(1, count)]
     for index, role in enumerate(scene.roles):
         skeleton = solve(role.performance.pose(seconds, u), role.member.scale)
         tables.append(body(role.member, skeleton, figure=index + 1, first_material=num_materials))
@@ -121,7 +122,7 @@ def state(scene: Scene, frame: float, *, size: tuple[int, int]) -> State:
         groups.append(_group(np.concatenate(tables), count, count + len(tables[-1])))
         count += len(tables[-1])
         num_materials += len(mats[-1])
-    key, ambient, lamp, exposure = _light(scene, built.lamp, frame, size)
+    key, ambient, lamp, exposure = _light(scene, room.lamp, frame, size)
     return State(
         table=np.concatenate(tables),
         groups=np.asarray(groups).reshape(-1, 6),

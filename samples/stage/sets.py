@@ -308,3 +308,18 @@ SETS: Mapping[str, Callable[[int], Built]] = {
     "VaultHall": _vault_hall,
 }
 BASE_SETS = tuple(name for name in SETS if name != "VaultHall")
+
+
+def built(place: str, dress: str = "") -> Built:
+    """The set of a place, material rows counted from 0; with `dress` in the materials of that place.
+
+    Its shape and its lamp stay: only what the surfaces look like changes. The room takes the other room's
+    material, the other pieces those of the other set's pieces in turn, or the room's where it has none.
+    """
+    own = SETS[place](0)
+    if not dress or dress == place:
+        return own
+    room, *pieces = SETS[dress](0).materials
+    pieces = pieces or [room]
+    worn = [room, *(pieces[index % len(pieces)] for index in range(len(own.materials) - 1))]
+    return Built(own.rows, np.stack(worn), own.lamp)

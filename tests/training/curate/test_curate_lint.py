@@ -137,7 +137,7 @@ def test_shares_of_few_captions_say_nothing(dataset: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["characters/iris", "characters/otto", "places/vaulthall", "styles/vaultfilm"]
+    "name", ["characters/iris", "characters/otto", "places/vaulthall", "styles/vaultfilm", "multi"]
 )
 def test_no_false_alarm_on_the_sample_datasets(name: str) -> None:
     path = SAMPLES / name / "dataset.toml"
