@@ -34,7 +34,8 @@ from samples.stage.scene import Role, Scene
 from samples.stage.shots import SAMPLE_SHOTS, write_scene
 from training.likeness import MIN_REGION_PIXELS, figure_region, forced_choice
 
-FRAMES, FPS = 12, 6  # two seconds of each scene, so that its whole action is seen
+SECONDS = 2  # of each scene, so that its whole action is seen
+RATES = {"frame": 6, "blend": 6, "keys": 24}  # frames/s; keys carry nothing over what moves too far
 BLEND_WEIGHT = 0.7  # of two LoRAs that are worn together, as the two-shot had them before there were regions
 WANTED = 0.95  # issue 6, figure 3
 OTHER = {"iris": "otto", "otto": "iris"}
@@ -106,12 +107,12 @@ class Judged:
     other: float
 
 
-def stage(name: str, folder: Path) -> Staged:
+def stage(name: str, folder: Path, *, rate: int) -> Staged:
     """A scene rendered into `folder`, or read where an earlier run left it. Raises OutputError, ShotError."""
-    scene = replace(SCENES[name], num_frames=FRAMES, fps=FPS)
+    scene = replace(SCENES[name], num_frames=SECONDS * rate, fps=rate)
     root = folder / name
     shot = open_shot(root) if root.exists() else write_scene(scene, root)
-    return Staged(name, scene, shot, tuple(render(scene, t) for t in range(FRAMES)))
+    return Staged(name, scene, shot, tuple(render(scene, t) for t in range(scene.num_frames)))
 
 
 def film_preset(staged: Staged, method: str) -> Preset:
@@ -194,12 +195,12 @@ def _lora(path: Path) -> Lora:
 @click.option("--iris", type=click.Path(path_type=Path), default=Path("out/loras/iris/iris.safetensors"))
 @click.option("--otto", type=click.Path(path_type=Path), default=Path("out/loras/otto/otto.safetensors"))
 @click.option("--scene", "names", multiple=True, type=click.Choice(list(SCENES)), help="all if absent")
-@click.option("--method", type=click.Choice(["frame", "blend"]), default="frame", show_default=True)
+@click.option("--method", type=click.Choice(list(RATES)), default="frame", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/regions"), show_default=True)
 def main(iris: Path, otto: Path, names: tuple[str, ...], method: str, out: Path) -> None:
-    loras = {"iris": iris, "otto": otto}
+    loras, rate = {"iris": iris, "otto": otto}, RATES[method]
     try:
-        scenes = [stage(name, out / "shots") for name in names or SCENES]
+        scenes = [stage(name, out / f"shots_{rate}", rate=rate) for name in names or SCENES]
         rows, pictures = measure(scenes, loras, method, out)
     except UserError as error:
         click.echo(f"error: {error}", err=True)
@@ -219,14 +220,15 @@ def measure(
     rows, pictures = [], []
     every: dict[str, list[tuple[list[Judged], float, float]]] = {}
     for staged in scenes:
-        middle = FRAMES // 2
+        num_frames = staged.shot.num_frames
+        middle = num_frames // 2
         shown = [read_frames(staged.shot, middle, middle + 1)[0]]
         for label, preset in variants(staged, loras, method).items():
             folder = out / method / label.replace(",", "").replace(" ", "_")
             result = render_shot(staged.shot, preset, folder)
             styled = open_shot(result.video.parent / "frames")
             frames = read_frames(styled, 0, styled.num_frames)
-            truth = read_pass(staged.shot, "truth", 0, FRAMES)
+            truth = read_pass(staged.shot, "truth", 0, num_frames)
             quality = float(np.mean([psnr(a, b) for a, b in zip(frames, truth, strict=True)]))
             found = list(judge(staged, frames)), quality, result.seconds / max(result.num_rendered, 1)
             every.setdefault(label, []).append(found)

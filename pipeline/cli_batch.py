@@ -96,10 +96,13 @@ def _foretell(
     from rich.console import Console
 
     from pipeline.batch import forecast
-    from pipeline.screen_batch import forecast_table, forecast_total
+    from pipeline.screen_batch import forecast_table, forecast_total, reasons
 
-    forecasts = list(forecast(jobs, settings, seconds_per_frame=seconds_per_frame))
+    with Console(stderr=True).status("looking for key frames"):  # which reads shots through
+        forecasts = list(forecast(jobs, settings, seconds_per_frame=seconds_per_frame))
     Console().print(forecast_table(forecasts))
+    for reason in reasons(forecasts):
+        click.secho(reason, fg="red")
     click.echo(forecast_total(forecasts, num_workers=num_workers))
     for each in forecasts:
         for note in each.notes:
@@ -137,12 +140,15 @@ def _show(jobs: Sequence[Job], outcomes: Sequence[JobOutcome]) -> None:
     """The summary in the order of the jobs, if there is anything to sum up."""
     from rich.console import Console
 
-    from pipeline.screen_batch import batch_table
+    from pipeline.screen_batch import batch_table, reasons
 
     if not outcomes:
         return
     ended = {outcome.job: outcome for outcome in outcomes}
-    Console().print(batch_table([ended[job] for job in jobs if job in ended]))
+    in_order = [ended[job] for job in jobs if job in ended]
+    Console().print(batch_table(in_order))
+    for reason in reasons(in_order):
+        click.secho(reason, fg="red")
     for result in (outcome.result for outcome in ended.values() if outcome.result is not None):
         for note in result.notes:
             click.echo(f"note: {result.shot}: {note}", err=True)

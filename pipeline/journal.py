@@ -25,6 +25,8 @@ from pipeline.files import clear_partials, write_text, writing
 from pipeline.image import UInt8Array, is_whole_png, read_png, write_png
 from pipeline.plan import Plan, parameters, plan_as_json
 
+TIMELINE = "timeline.json"
+
 
 @dataclass(frozen=True)
 class Journal:
@@ -105,6 +107,15 @@ class Journal:
         return sum(
             stored.get(name) == digest and is_whole_png(self.frames / name) for name, digest in now.items()
         )
+
+    def timeline(self) -> Path | None:
+        """The file that says which frames of this plan are keys, once that was decided."""
+        file = self.keys / TIMELINE
+        return file if file.is_file() and self._belongs() else None
+
+    def num_keys(self) -> int:
+        """How many styled keys of this plan are there."""
+        return sum(is_whole_png(key) for key in self.keys.glob("key.*.png")) if self._belongs() else 0
 
     def _frame_digests(self) -> dict[str, str]:
         names = (self.frame(index).name for index in range(self.plan.num_frames))

@@ -21,7 +21,7 @@ import numpy as np
 from pipeline.diffuse import KnownPixels
 from pipeline.footage import Footage
 from pipeline.image import UInt8Array
-from pipeline.journal import Journal
+from pipeline.journal import TIMELINE, Journal
 from pipeline.keys import Carrier
 from pipeline.output import write_strip
 from pipeline.plan import Plan
@@ -171,7 +171,7 @@ STRETCHES: dict[str, Callable[[Work, Stretch], int]] = {
 def timeline_of(work: Work) -> Timeline:
     """The shot's timeline, made once and kept beside the keys, with a picture of it; the notes say why."""
     journal, plan = work.journal, work.plan
-    file = journal.keys / "timeline.json"
+    file = journal.keys / TIMELINE
     if file.is_file():
         return read_timeline(file)
     timeline = make_timeline(work.shot, work.footage, reach=plan.key_every, forced=plan.key_frames)

@@ -128,7 +128,11 @@ def render_segment(
         methods = importlib.import_module("pipeline.methods")
         work = methods.Work(shot, stylist, journal, on_frame or _silent)
         num_rendered: int = methods.METHODS[plan.method](work)
-        seconds = {"load": ready - started, "frames": time.perf_counter() - ready}
+        seconds = {
+            "load": ready - started,
+            "frames": time.perf_counter() - ready,
+            "model": stylist.seconds,
+        }
     return Segment(num_rendered, seconds, tuple(stylist.notes), stylist.machine)
 
 
@@ -161,7 +165,7 @@ def _make_frames(
         num_rendered = methods.METHODS[plan.method](methods.Work(shot, stylist, journal, on_frame))
     finally:  # an interrupted run's frames stay, so its seconds count too
         seconds = time.perf_counter() - ready
-        journal.add_seconds({"load": ready - started, "frames": seconds})
+        journal.add_seconds({"load": ready - started, "frames": seconds, "model": stylist.seconds})
         journal.add_notes(stylist.notes)
         journal.tidy()
     return num_rendered, seconds

@@ -12,41 +12,49 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.batch import Forecast, Job, JobOutcome
+from pipeline.batch import Forecast, Job, JobOutcome, KeyFrames
 
 MOST_ROWS = 12  # a table taller than the terminal cannot be redrawn in place
 
 
 def batch_table(outcomes: Sequence[JobOutcome]) -> Table:
-    """One row a shot: what became of it, frames, pace, and where the result is or why there is none."""
+    """One row a shot: what became of it, frames, pace, where the result is; `reasons` go below it."""
     table = Table("shot", "result", "frames", "s/frame")
-    table.add_column("where, or why not", overflow="fold")  # a path or a reason cut short helps nobody
+    table.add_column("where", overflow="fold")  # a path cut short helps nobody
     for outcome in outcomes:
         result = outcome.result
         if result is None:
-            table.add_row(outcome.job.name, "[red]failed[/red]", "", "", _plain(outcome.failure))
+            table.add_row(_plain(outcome.job.name), "[red]failed[/red]", "", "", "")
         elif result.skipped:
-            table.add_row(result.shot, "was done", str(result.num_frames), "", _plain(str(result.video)))
+            table.add_row(
+                _plain(result.shot), "was done", str(result.num_frames), "", _plain(str(result.video))
+            )
         else:
             pace = f"{result.seconds / result.num_rendered:.2f}" if result.num_rendered else ""
-            row = (result.shot, "[green]rendered[/green]", str(result.num_frames), pace)
+            row = (_plain(result.shot), "[green]rendered[/green]", str(result.num_frames), pace)
             table.add_row(*row, _plain(str(result.video)))
     return table
 
 
 def forecast_table(forecasts: Sequence[Forecast]) -> Table:
-    """One row a shot: its frames, how many are there, the time for the others, or what is wrong."""
-    table = Table("shot", "frames", "there", "method", "time")
-    table.add_column("preset or reason", overflow="fold")
+    """One row a shot: its frames, how many are there, the time for the others; `reasons` go below it."""
+    table = Table("shot", "frames", "there", "method", "key frames", "time")
+    table.add_column("preset", overflow="fold")
     for each in forecasts:
         if each.failure:
-            table.add_row(each.job.name, "", "", "", "", f"[red]{_plain(each.failure)}[/red]")
+            table.add_row(_plain(each.job.name), "", "[red]cannot be rendered[/red]", "", "", "", "")
             continue
         there = "done" if each.is_done else str(each.num_kept)
         preset = "its passes' default" if each.job.preset is None else str(each.job.preset)
-        row = (each.name, str(each.num_frames), there, each.method, _duration(each.seconds))
+        keys = "" if each.keys is None else _keys(each.keys)
+        row = (_plain(each.name), str(each.num_frames), there, each.method, keys, _duration(each.seconds))
         table.add_row(*row, _plain(preset))
     return table
+
+
+def reasons(ends: Sequence[Forecast | JobOutcome]) -> list[str]:
+    """A line for each shot that failed or would: whole, so that its paths can be copied."""
+    return [f"{end.job.name}: {end.failure}" for end in ends if end.failure]
 
 
 def forecast_total(forecasts: Sequence[Forecast], *, num_workers: int = 1) -> str:
@@ -54,13 +62,31 @@ def forecast_total(forecasts: Sequence[Forecast], *, num_workers: int = 1) -> st
     good = [each for each in forecasts if not each.failure]
     missing = sum(each.num_frames - each.num_kept for each in good)
     done = sum(each.is_done for each in good)
-    said = f"{len(forecasts)} shots, {done} done, {missing} frames to make"
+    said = f"{_shots(len(forecasts))}, {done} done, {missing} frames to make"
+    by_keys = [each.keys for each in good if each.keys is not None]
+    if by_keys:
+        about = "" if all(keys.is_exact for keys in by_keys) else "about "
+        said += f" with {about}{sum(keys.num_keys - keys.num_kept for keys in by_keys)} key frames"
     if len(good) < len(forecasts):
-        said += f", {len(forecasts) - len(good)} shots cannot be rendered"
+        said += f", {_shots(len(forecasts) - len(good))} cannot be rendered"
     known = [each.seconds for each in good if each.seconds is not None]
     if len(known) < len(good):
         return f"{said}; no record here tells how long a frame takes: give --seconds-per-frame"
     return f"{said}, about {_duration(sum(known) / num_workers)}"
+
+
+def _keys(keys: KeyFrames) -> str:
+    """As in "~11, 4 there, 20 frames alone"; ~: not counted but estimated."""
+    parts = [f"{'' if keys.is_exact else '~'}{keys.num_keys}"]
+    if keys.num_kept:
+        parts.append(f"{keys.num_kept} there")
+    if keys.num_alone:
+        parts.append(f"{keys.num_alone} frames alone")
+    return ", ".join(parts)
+
+
+def _shots(count: int) -> str:
+    return f"{count} shot" if count == 1 else f"{count} shots"
 
 
 @dataclass

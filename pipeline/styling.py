@@ -10,6 +10,7 @@ import gc
 import logging
 import platform
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -88,7 +89,7 @@ def read_inputs(shot: Shot, plan: Plan, start: int, stop: int) -> Inputs:
 @dataclass
 class Stylist:
     """A loaded model at work on one plan. `most` frames share a forward pass, `most_together` if they look at
-    each other; `notes` say what came up.
+    each other; `notes` say what came up, `seconds` how long the model has worked.
     """
 
     plan: Plan
@@ -97,6 +98,7 @@ class Stylist:
     most: int
     most_together: int = 4
     notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
     @property
     def machine(self) -> str:
@@ -129,6 +131,7 @@ class Stylist:
         looks = [self.plan.looks[t] for t in frames]
         self.loras.wear(looks[0].loras)
         settings = _settings(looks[0], clip_skip=self.plan.clip_skip)
+        started = time.perf_counter()
         try:
             styled: UInt8Array = diffuse.img2img(
                 self.model,
@@ -153,6 +156,8 @@ class Stylist:
                 f"the model gave numbers that are not finite in {self.model.dtype}; take --precision bf16 or "
                 "fp32, or another VAE"
             ) from None
+        finally:
+            self.seconds += time.perf_counter() - started
         self._make_room(len(frames), inputs, together=together)
         return self.style(frames, inputs, known=known, noise=noise, together=together)
 

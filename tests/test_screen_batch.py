@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline.batch import Forecast, Job, JobOutcome
+from pipeline.batch import Forecast, Job, JobOutcome, KeyFrames
 from pipeline.render import RenderResult
 from pipeline.screen_batch import (
     MOST_ROWS,
@@ -17,6 +17,7 @@ from pipeline.screen_batch import (
     batch_table,
     forecast_table,
     forecast_total,
+    reasons,
 )
 
 
@@ -79,16 +80,29 @@ def test_many_shots_show_those_at_work(clock: list[float]) -> None:
 def test_the_summary_keeps_reasons_whole_and_unread() -> None:
     outcomes = [rendered("a"), JobOutcome(job("b"), None, "shots/b: [bold]odd[/bold] reason")]
     text = drawn(batch_table(outcomes))
-    assert "0.50" in text and "out/a/a.mp4" in text and "shots/b: [bold]odd[/bold] reason" in text
+    assert "0.50" in text and "out/a/a.mp4" in text and "failed" in text
+    assert reasons(outcomes) == ["b: shots/b: [bold]odd[/bold] reason"]
 
 
 def test_a_forecast_is_summed_up() -> None:
     forecasts = [
-        Forecast(job("a"), "a", 10, 10, True, "frame", 0.0),
-        Forecast(job("b"), "b", 10, 4, False, "frame", 12.0),
+        Forecast(job("a"), "a", 10, 10, True, "frame", seconds=0.0),
+        Forecast(job("b"), "b", 10, 4, False, "frame", seconds=12.0),
         Forecast(job("c"), failure="shots/c: the folder is empty"),
     ]
     text = drawn(forecast_table(forecasts))
-    assert "done" in text and "0:00:12" in text and "shots/c: the folder is empty" in text
+    assert "done" in text and "0:00:12" in text and "cannot be rendered" in text
+    assert reasons(forecasts) == ["c: shots/c: the folder is empty"]
     total = forecast_total(forecasts, num_workers=2)
-    assert total == "3 shots, 1 done, 6 frames to make, 1 shots cannot be rendered, about 0:00:06"
+    assert total == "3 shots, 1 done, 6 frames to make, 1 shot cannot be rendered, about 0:00:06"
+
+
+def test_key_frames_are_forecast() -> None:
+    counted = KeyFrames(num_keys=11, num_alone=20, crops=0.5, num_kept=4)
+    estimated = KeyFrames(num_keys=30, num_alone=0, crops=0.0, is_exact=False)
+    one = Forecast(job("a"), "a", 48, 0, False, "keys", counted, 12.0)
+    two = Forecast(job("b"), "b", 100, 0, False, "keys", estimated, 12.0)
+    text = drawn(forecast_table([one, two]))
+    assert "11, 4 there, 20 frames alone" in text and "~30" in text
+    assert forecast_total([one]) == "1 shot, 0 done, 48 frames to make with 7 key frames, about 0:00:12"
+    assert "148 frames to make with about 37 key frames" in forecast_total([one, two])

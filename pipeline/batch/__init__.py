@@ -11,6 +11,7 @@ from pipeline.batch.jobs import (
     find_jobs,
     preset_for,
 )
+from pipeline.batch.keyframes import KeyFrames
 from pipeline.batch.local import default_workers, local_crew
 from pipeline.batch.run import run_batch
 
@@ -18,6 +19,7 @@ __all__ = [
     "Forecast",
     "Job",
     "JobOutcome",
+    "KeyFrames",
     "Settings",
     "check_presets",
     "default_preset",

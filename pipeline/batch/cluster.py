@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.batch.jobs import JobOutcome, Settings
@@ -69,6 +70,15 @@ def ray_crew(address: str, num_workers: int | None = None) -> Callable[[Settings
     return lambda settings: RayCrew(ray, address, num_workers, settings)
 
 
+def needs(count: int, resources: Mapping[str, float]) -> dict[str, float]:
+    """What each of `count` workers asks Ray for: one of a kind, or such a part that all find a place.
+
+    A worker that finds none would wait for ever, and its shot with it.
+    """
+    there = {"num_cpus": int(resources.get("CPU", 0)), "num_gpus": int(resources.get("GPU", 0))}
+    return {name: 1.0 / math.ceil(count / number) if number else 0.0 for name, number in there.items()}
+
+
 @dataclasses.dataclass
 class _Hired:
     actor: Any
@@ -83,10 +93,9 @@ class RayCrew:
         self._ray, self._settings = ray, settings
         _connect(ray, address, num_workers)
         resources = ray.cluster_resources()
-        accelerators = int(resources.get("GPU", 0))
         machines = sum(1 for node in ray.nodes() if node.get("Alive"))
-        self._needs = {"num_cpus": 1, "num_gpus": 1 if accelerators else 0}
-        count = num_workers or accelerators or machines
+        count = num_workers or int(resources.get("GPU", 0)) or machines
+        self._needs = needs(count, resources)
         self._workers = [self._hired() for _ in range(count)]
 
     @property

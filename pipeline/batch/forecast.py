@@ -1,31 +1,28 @@
 """What a batch would do, before it does it: what is there, what is to be made, how long that takes.
 
-The time comes from the records of renders in the output folder: seconds for the same model and method are
-taken to grow with pixels and with passes of the UNet; or from a stated rate. No torch is loaded.
+Time comes from the records of renders in the output folder (`costs.py`), or from a stated rate. No torch is
+loaded, nothing is written.
 """
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from pipeline.batch.costs import Costs, costs
 from pipeline.batch.jobs import Job, JobOutcome, Names, Prepared, Settings, prepare
+from pipeline.batch.keyframes import KeyFrames, key_frames
 from pipeline.batch.tasks import guarded
 from pipeline.journal import Journal
 from pipeline.plan import plan_as_json
-
-VAE_PASSES = 4.5  # a KL-VAE's way there and back at 512x512 costs as much as so many of SD 1.5's UNet
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What a batch would do with one job. `failure`: why nothing, in one line.
 
-    num_kept: frames that are there. seconds: for those that are not; None where nothing tells.
+    num_kept: frames that are there. keys: of method "keys", unless it is done. seconds: for frames that are
+    not there; None where nothing tells.
     """
 
     job: Job
@@ -34,6 +31,7 @@ class Forecast:
     num_kept: int = 0
     is_done: bool = False
     method: str = ""
+    keys: KeyFrames | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     failure: str = ""
@@ -43,37 +41,32 @@ def forecast(
     jobs: Sequence[Job], settings: Settings, *, seconds_per_frame: float | None = None
 ) -> Iterator[Forecast]:
     """One for each job, as soon as it is known; `seconds_per_frame` goes before what records say."""
-    rates, names = _rates(settings.out), Names()
+    known, names = costs(settings.out), Names()
     for job in jobs:
-        prepared = guarded(job, lambda job=job: _prepare(job, settings, names))  # type: ignore[misc]
-        if isinstance(prepared, JobOutcome):
-            yield Forecast(job, failure=prepared.failure)
-            continue
-        yield _forecast(prepared, settings, rates, seconds_per_frame)
+
+        def foretell(job: Job = job) -> Forecast:
+            prepared = prepare(job, settings)
+            names.take(prepared.shot.name, job)
+            return _forecast(prepared, settings, known, seconds_per_frame)
+
+        found = guarded(job, foretell)
+        yield Forecast(job, failure=found.failure) if isinstance(found, JobOutcome) else found
 
 
-def _prepare(job: Job, settings: Settings, names: Names) -> Prepared:
-    prepared = prepare(job, settings)
-    names.take(prepared.shot.name, job)
-    return prepared
-
-
-def _forecast(
-    prepared: Prepared, settings: Settings, rates: Mapping[tuple[str, str], float], stated: float | None
-) -> Forecast:
+def _forecast(prepared: Prepared, settings: Settings, known: Costs, stated: float | None) -> Forecast:
     plan = prepared.plan
     journal = Journal(settings.out / plan.shot, plan)
     is_done = journal.is_done()
     num_kept = plan.num_frames if is_done else journal.kept()
     missing = plan.num_frames - num_kept
-    rate = rates.get((plan.model, plan.method))
-    seconds = None
-    if missing == 0:
-        seconds = 0.0
-    elif stated is not None:
+    by_keys = plan.method == "keys" and not is_done
+    keys = key_frames(prepared.shot, plan, journal) if by_keys else None
+    seconds: float | None = 0.0
+    if missing and stated is not None:
         seconds = stated * missing
-    elif rate is not None:
-        seconds = rate * _work(plan_as_json(plan)) * missing / plan.num_frames
+    elif missing:
+        styled = _styled(keys, missing, plan.num_frames)
+        seconds = known.seconds(plan_as_json(plan), styled=styled, frames=missing)
     return Forecast(
         job=prepared.job,
         name=plan.shot,
@@ -81,33 +74,15 @@ def _forecast(
         num_kept=num_kept,
         is_done=is_done,
         method=plan.method,
+        keys=keys,
         seconds=seconds,
         notes=plan.notes,
     )
 
 
-def _rates(out: Path) -> dict[tuple[str, str], float]:
-    """Seconds for a unit of work by (model, method), from the records in `out`."""
-    spent: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for path in sorted(out.glob("*/record.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            key = (record["settings"]["model"], record["settings"]["method"])
-            seconds, work = float(record["seconds"]["frames"]), _work(record["settings"])
-        except (OSError, ValueError, KeyError, TypeError):  # another command's record, or an older one's
-            continue
-        spent[key][0] += seconds
-        spent[key][1] += work
-    return {key: seconds / work for key, (seconds, work) in spent.items() if seconds and work}
-
-
-def _work(settings: Mapping[str, Any]) -> float:
-    """Pixels times passes of a plan as JSON, over all its frames."""
-    looks = settings["looks"]
-    starts = [start for start, _ in looks] + [settings["num_frames"]]
-    passes = 0.0
-    for (start, look), stop in zip(looks, starts[1:], strict=True):
-        executed = min(int(look["steps"] * look["strength"]), look["steps"])
-        guided = 1 if look["guidance"] == 1.0 else 2
-        passes += (stop - start) * (executed * guided + VAE_PASSES)
-    return passes * float(settings["width"] * settings["height"])
+def _styled(keys: KeyFrames | None, missing: int, num_frames: int) -> float:
+    """Frames' worth of pixels that the model has yet to make."""
+    if keys is None:
+        return missing
+    ahead = (keys.num_alone + keys.crops) * missing / num_frames  # those of frames that are there are made
+    return keys.num_keys - keys.num_kept + ahead

@@ -38,6 +38,14 @@ def default_workers() -> int:
     return max(1, num_accelerators()) if several else 1
 
 
+def with_own_accelerator(settings: Settings, number: int, accelerators: int) -> Settings:
+    """Worker `number`'s settings: an accelerator of its own, in turn; not where a device is named."""
+    if settings.machine.device is not None or accelerators == 0:
+        return settings
+    machine = dataclasses.replace(settings.machine, device=f"cuda:{number % accelerators}")
+    return dataclasses.replace(settings, machine=machine)
+
+
 def local_crew(num_workers: int) -> Callable[[Settings], Crew]:
     """What hires `num_workers` on this machine."""
     return lambda settings: LocalCrew(num_workers, settings)
@@ -132,10 +140,7 @@ def _work(pipe: Connection, settings: Settings, number: int) -> None:
     """A worker's life: tasks come, events go, until the other end is closed or gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent then sends us away
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    accelerators = num_accelerators()
-    if settings.machine.device is None and accelerators > 0:
-        machine = dataclasses.replace(settings.machine, device=f"cuda:{number % accelerators}")
-        settings = dataclasses.replace(settings, machine=machine)
+    settings = with_own_accelerator(settings, number, num_accelerators())
     kept: Kept = {}
     while True:
         try:

@@ -3,7 +3,7 @@
 {"shot": "corridor_walk", "digest": "<sha256 of the plan>", "created": "2026-01-31T12:00:00+00:00",
  "versions": {"lookdev": "0.1.0", "torch": ..., ...}, "inputs": {"<path>": "<sha256>"},
  "settings": {...}, "outputs": [...], "num_frames": 48, "fps": "24/1",
- "seconds": {"load": 4.1, "frames": 61.2, "output": 1.3}, "denoised": 0.19, "notes": [...],
+ "seconds": {"load": 4.1, "frames": 61.2, "model": 44.0, "output": 1.3}, "denoised": 0.19, "notes": [...],
  "machines": ["cuda NVIDIA H200, float16, farm-07"]}
 """
 

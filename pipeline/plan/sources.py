@@ -24,7 +24,7 @@ def check_sources(shot: Shot, plan: Plan, before: Stamps) -> None:
     """Raise ShotError, which names the first file, where one changed since `before`.
 
     The frames made meanwhile stay on disk under the old files' digests, so the next run makes again those,
-    and only those, whose files changed.
+    and only those, that depend on what changed.
     """
     now = source_stamps(shot, plan)
     changed = [file for file, was in before.items() if now.get(file) != was]
@@ -32,7 +32,7 @@ def check_sources(shot: Shot, plan: Plan, before: Stamps) -> None:
         others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise ShotError(
             f"{changed[0]}{others}: changed while the shot was rendered; expected one version from start to "
-            "end: run the same command again, which makes only those frames again"
+            "end: run the same command again, which makes again what depends on it"
         )
 
 

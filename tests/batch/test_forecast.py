@@ -11,7 +11,9 @@ import pytest
 from small_shot import make_preset, make_shot
 
 from pipeline import cli
-from pipeline.batch import Settings, find_jobs, forecast, run_batch
+from pipeline.batch import Job, Settings, find_jobs, forecast, keyframes, run_batch
+from pipeline.batch.jobs import prepare
+from pipeline.journal import Journal
 
 
 @pytest.fixture
@@ -53,7 +55,8 @@ def test_time_comes_from_records_and_grows_with_the_work(folder: Path) -> None:
     list(run_batch(jobs[:1], settings))
     record = folder / "out" / "alley" / "record.json"
     data = json.loads(record.read_text())
-    data["seconds"]["frames"] = 3.0
+    assert 0.0 < data["seconds"]["model"] <= data["seconds"]["frames"]
+    data["seconds"] |= {"frames": 3.0, "model": 2.0}
     record.write_text(json.dumps(data))
     (folder / "out" / "junk").mkdir()
     (folder / "out" / "junk" / "record.json").write_text("{}")
@@ -65,7 +68,7 @@ def test_time_comes_from_records_and_grows_with_the_work(folder: Path) -> None:
     assert list(forecast(jobs, half))[1].seconds == pytest.approx(3.0)
     # steps * strength: 3 of 5 run, twice for guidance, and the VAE counts 4.5; then 6 of 10
     double = Settings(folder / "out", overrides=("steps=10",))
-    assert list(forecast(jobs, double))[1].seconds == pytest.approx(6.0 * (12 + 4.5) / (6 + 4.5))
+    assert list(forecast(jobs, double))[1].seconds == pytest.approx(4.0 * (12 + 4.5) / (6 + 4.5) + 2.0)
     stated = list(forecast(jobs, settings, seconds_per_frame=2.0))[1]
     assert stated.seconds == 8.0
 
@@ -85,4 +88,60 @@ def test_what_cannot_be_rendered_is_said_and_is_bad_input(
     (folder / "shots" / "empty").mkdir()
     assert cli.main(command(folder, "--dry-run")) == 2
     said = capsys.readouterr().out
-    assert "1 shots cannot be rendered" in said and "the folder is" in said
+    assert "1 shot cannot be rendered" in said and "the folder is" in said
+
+
+def keyed(root: Path, model: Path) -> tuple[list[Job], Settings]:
+    """A shot that slides by a tenth of its width a frame, by method "keys"."""
+    make_shot(root / "slides" / "slide", num_frames=16)
+    preset = make_preset(root / "keys.toml", model, method="keys")
+    return find_jobs(root / "slides", preset=preset), Settings(root / "out_keys")
+
+
+def test_key_frames_are_those_that_the_render_takes(tmp_path: Path, random_model: Path) -> None:
+    jobs, settings = keyed(tmp_path, random_model)
+    (before,) = forecast(jobs, settings)
+    assert before.keys is not None and before.keys.is_exact and before.keys.num_kept == 0
+    assert before.seconds is None and not settings.out.exists()
+    list(run_batch(jobs, settings))
+    folder = settings.out / "slide"
+    assert len(list((folder / "keys").glob("key.*.png"))) == before.keys.num_keys > 1
+    record = json.loads((folder / "record.json").read_text())
+    styled = before.keys.num_keys + before.keys.num_alone + before.keys.crops
+    assert styled == pytest.approx(16 * record["denoised"], rel=0.3)
+
+    (folder / "record.json").unlink()
+    last = sorted((folder / "keys").glob("key.*.png"))[-1]
+    last.unlink()
+    (again,) = forecast(jobs, settings)
+    assert again.keys is not None
+    assert (again.keys.num_keys, again.keys.num_kept) == (before.keys.num_keys, before.keys.num_keys - 1)
+    assert again.num_kept == 16 and again.seconds == 0.0
+
+
+def test_time_by_keys_is_of_keys_and_of_what_carries_them(tmp_path: Path, random_model: Path) -> None:
+    """Twice as many frames with as many keys again take twice both; without keys ahead only the carrying."""
+    jobs, settings = keyed(tmp_path, random_model)
+    list(run_batch(jobs, settings))
+    path = settings.out / "slide" / "record.json"
+    record = json.loads(path.read_text())
+    record["seconds"] |= {"frames": 10.0, "model": 8.0}
+    path.write_text(json.dumps(record))
+    other = make_shot(tmp_path / "others" / "other", num_frames=16)
+    (ahead,) = forecast(find_jobs(other.root.parent, preset=tmp_path / "keys.toml"), settings)
+    assert ahead.keys is not None
+    styled = ahead.keys.num_keys + ahead.keys.num_alone + ahead.keys.crops
+    assert ahead.seconds == pytest.approx(8.0 * styled / (16 * record["denoised"]) + 2.0)
+
+
+def test_a_long_shot_is_judged_by_its_beginning(
+    tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyframes, "CHUNK", 8)
+    jobs, settings = keyed(tmp_path, random_model)
+    prepared = prepare(jobs[0], settings)
+    journal = Journal(settings.out / "slide", prepared.plan)
+    whole = keyframes.key_frames(prepared.shot, prepared.plan, journal)
+    part = keyframes.key_frames(prepared.shot, prepared.plan, journal, most_seconds=0.0)
+    assert whole.is_exact and not part.is_exact
+    assert part.num_keys == pytest.approx(whole.num_keys, abs=2)

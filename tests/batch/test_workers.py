@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from small_shot import make_preset, make_shot
 
-from pipeline.batch import Settings, find_jobs, local_crew, run_batch
+from pipeline.batch import Settings, find_jobs, local, local_crew, run_batch
+from pipeline.batch.cluster import needs
 from pipeline.batch.foreman import MOST_TRIES, Foreman
 from pipeline.batch.jobs import Job, JobOutcome
-from pipeline.batch.local import LocalCrew
+from pipeline.batch.local import LocalCrew, with_own_accelerator
 from pipeline.batch.tasks import Died, Event, Finished, Progress, Task, perform
+from pipeline.render import Machine
 
 SHOTS = {"alley": 9, "hall": 3, "wall": 2}
 
@@ -159,3 +161,38 @@ def test_two_processes_give_the_bytes_of_one_and_one_that_is_killed_is_replaced(
     assert results(tmp_path / "out") == results(folder / "truth")
     assert [path.name for path in (tmp_path / "out").rglob(".*")] == []
     assert not any(worker.process.is_alive() for worker in crews[0]._workers)
+
+
+def test_each_worker_has_an_accelerator_of_its_own() -> None:
+    """As far as there are enough; not where the user names a device, nor on a machine without one."""
+    settings = Settings(Path("out"))
+    devices = [with_own_accelerator(settings, number, 2).machine.device for number in range(4)]
+    assert devices == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert with_own_accelerator(settings, 1, 0) is settings
+    said = Settings(Path("out"), machine=Machine(device="cpu"))
+    assert with_own_accelerator(said, 1, 2) is said
+
+
+@pytest.mark.parametrize("shown", [0, 1, 4])
+def test_there_is_a_worker_for_each_of_several_accelerators(
+    shown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/dev shows four; CUDA_VISIBLE_DEVICES, which torch goes by, may hide some."""
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([Path(f"nvidia{n}") for n in range(4)]))
+    monkeypatch.setattr(local, "num_accelerators", lambda: shown)
+    assert local.default_workers() == max(1, shown)
+
+
+@pytest.mark.parametrize(
+    ("count", "resources", "expected"),
+    [
+        (2, {"CPU": 8.0}, {"num_cpus": 1.0, "num_gpus": 0.0}),
+        (2, {"CPU": 8.0, "GPU": 2.0}, {"num_cpus": 1.0, "num_gpus": 1.0}),
+        (3, {"CPU": 8.0, "GPU": 2.0}, {"num_cpus": 1.0, "num_gpus": 0.5}),
+        (4, {"CPU": 2.0}, {"num_cpus": 0.5, "num_gpus": 0.0}),
+    ],
+)
+def test_every_worker_finds_a_place_on_ray(
+    count: int, resources: dict[str, float], expected: dict[str, float]
+) -> None:
+    assert needs(count, resources) == expected

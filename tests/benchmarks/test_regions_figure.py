@@ -23,8 +23,8 @@ LORAS = {"iris": Path("iris.safetensors"), "otto": Path("otto.safetensors")}
 
 @pytest.fixture
 def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staged:
-    monkeypatch.setattr(regions, "FRAMES", 2)
-    return stage("two_shot", tmp_path / "shots")
+    monkeypatch.setattr(regions, "SECONDS", 1)
+    return stage("two_shot", tmp_path / "shots", rate=2)
 
 
 def swapped(staged: Staged) -> np.ndarray:
