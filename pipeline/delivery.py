@@ -28,6 +28,7 @@ from pipeline.plan import (
 )
 from pipeline.preset import Preset
 from pipeline.shot import Shot
+from pipeline.timeline import read_timeline
 
 REVIEW = "review.html"
 MOST_LOOKS = 24  # an eased beat has one a frame; the page is to be read
@@ -70,9 +71,11 @@ def _write_review(shot: Shot, journal: Journal) -> None:
     pictures = shot.passes["rgb"]
     is_video = pictures.video is not None
     videos = [("source", pictures.files[0])] if is_video else []
+    keys = _keys(journal)
     settings = [
         ("model", plan.model),
         ("method", plan.method),
+        *([("key frames", f"{len(keys)} of {plan.num_frames}")] if keys else []),
         ("controls", ", ".join(control.kind for control in plan.controls) or "none"),
         ("LoRAs", ", ".join(lora.path.stem for lora in plan.loras) or "none"),
         ("result", journal.video.name),
@@ -93,8 +96,18 @@ def _write_review(shot: Shot, journal: Journal) -> None:
             for start, stop in list(runs(plan.looks))[:MOST_LOOKS]
         ],
         notes=(*plan.notes, *journal.notes()),
+        links=[(journal.video.name, journal.video), (journal.record.name, journal.record)],
+        keys=keys,
+        strip=journal.keys / "timeline.png" if keys else None,
     )
     write_review(journal.folder / REVIEW, review)
+
+
+def _keys(journal: Journal) -> list[int]:
+    """The frames that are keys, by method "keys"."""
+    file = journal.timeline()
+    stretches = () if file is None or journal.plan.method != "keys" else read_timeline(file)
+    return sorted(key for stretch in stretches if stretch.method == "keys" for key in stretch.keys)
 
 
 def _write_record(shot: Shot, preset: Preset, journal: Journal) -> None:

@@ -19,7 +19,8 @@ PLAYED = frozenset({".mp4", ".webm", ".m4v"})
 class Review:
     """What the page shows. `after`, `before`: one picture a frame; a video's frames have no `before`.
 
-    numbers: the frames' own. videos: (caption, file). settings: (name, value). looks: (frames, text).
+    numbers: the frames' own. videos, links: (caption, file). settings: (name, value). looks: (frames, text).
+    keys: indices of the key frames; strip: a picture of them over time.
     """
 
     shot: str
@@ -33,6 +34,9 @@ class Review:
     settings: Sequence[tuple[str, str]]
     looks: Sequence[tuple[str, str]]
     notes: Sequence[str] = ()
+    links: Sequence[tuple[str, Path]] = ()
+    keys: Sequence[int] = ()
+    strip: Path | None = None
 
 
 def write_review(path: Path, review: Review) -> None:
@@ -56,6 +60,9 @@ def write_review(path: Path, review: Review) -> None:
         settings=review.settings,
         looks=review.looks,
         notes=review.notes,
+        links=[(name, _address(file, path)) for name, file in review.links],
+        keys=list(review.keys),
+        strip=None if review.strip is None else _address(review.strip, path),
     )
     write_text(path, text + "\n")
 

@@ -24,6 +24,7 @@ LORAS = {"iris": Path("iris.safetensors"), "otto": Path("otto.safetensors")}
 @pytest.fixture
 def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Staged:
     monkeypatch.setattr(regions, "SECONDS", 1)
+    monkeypatch.setitem(regions.RATES, "frame", 2)
     return stage("two_shot", tmp_path / "shots", rate=2)
 
 

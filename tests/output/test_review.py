@@ -42,6 +42,9 @@ def review(folder: Path, suffix: str = ".png", video: str = "walk.mp4") -> Revie
         settings=[("model", "mini")],
         looks=[("7 to 8", "film look <lora:iris:1>\nSteps: 8")],
         notes=("a note",),
+        links=[("record.json", folder / "out" / "walk" / "record.json")],
+        keys=(1,),
+        strip=folder / "out" / "walk" / "keys" / "timeline.png",
     )
 
 
@@ -59,7 +62,11 @@ def test_it_shows_both_and_names_files_beside_it(tmp_path: Path) -> None:
     assert listed(text, "after") == ["frames/styled.0007.png", "frames/styled.0008.png"]
     assert listed(text, "before") == [f"../../shots/a%20b/rgb.000{n}.png" for n in (7, 8)]
     page = Page(text)
-    assert ("video", {"controls": None, "loop": None, "src": "walk.mp4"}) in page.tags
+    assert ("video", {"controls": None, "loop": None, "preload": "metadata", "src": "walk.mp4"}) in page.tags
+    assert listed(text, "keys") == [1] and ("a", {"href": "record.json"}) in page.tags
+    marks = [attrs for tag, attrs in page.tags if attrs.get("class") == "mark"]
+    assert [mark["title"] for mark in marks] == ["key frame 8"]
+    assert any(attrs.get("src") == "keys/timeline.png" for _, attrs in page.tags)
     assert "walk <1>" in page.text and "film look <lora:iris:1>\nSteps: 8" in page.text
     assert {tag for tag, _ in page.tags}.isdisjoint({"1", "lora:iris:1"})  # escaped, not markup
     write_review(tmp_path / "out" / "walk" / "again.html", review(tmp_path))
