@@ -19,15 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DatasetError
-from pipeline.image import UInt8Array, read_image
+from pipeline.image import UInt8Array
 from training.captions import lint, without_trigger
 from training.exposure import balanced_repeats
 from training.folders import caption_of, folder_beside, images_in, raise_first, read_beside, square
+from training.pictures import read_picture
 from training.schema import Concept, DatasetFile
 
 log = logging.getLogger(__name__)
 
 BESIDE_THE_LORA = {"checkpoint_every", "sample_every", "samples"}  # settings that change none of its weights
+ONE_IMAGE = (
+    "the only image of the dataset: nothing tells the concept from this one picture; add images, 15 to 30"
+)
 ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions"}  # weight is in the repeats already
 
 
@@ -87,6 +91,8 @@ def load_dataset(path: Path, file: DatasetFile, *, size: int, control_kinds: Seq
     for index, concept in enumerate(file.concept):
         where = f"{path}:concept[{index + 1}]"
         examples += _read_concept(path.parent, concept, index, size=size, kinds=control_kinds, where=where)
+    if len(examples) == 1:
+        raise DatasetError(f"{examples[0].path}: {ONE_IMAGE}")
     counts = [sum(example.concept == index for example in examples) for index in range(len(file.concept))]
     return Dataset(path=path, file=_weighed(path, file, counts), examples=tuple(examples), size=size)
 
@@ -161,7 +167,10 @@ def _read_concept(
         log.warning("%s.masks: checked, but training does not weigh the loss by masks yet", where)
     examples = []
     for path in images:
-        whole = read_image(path, error=DatasetError)
+        read = read_picture(path)
+        whole = read.pixels
+        for note in read.notes:
+            log.warning("%s: %s", path, note)
         height, width = whole.shape[:2]
         if min(height, width) < size:
             raise DatasetError(

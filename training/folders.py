@@ -2,56 +2,112 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, read_image, resize
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+CAPTION_SUFFIXES = (".txt", ".caption")
+UNREAD_SUFFIXES = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".exr")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a file's name or place; `rule` as in docs/datasets.md."""
+
+    rule: str
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder of images. No pixels and no captions are read."""
+
+    images: tuple[Path, ...]
+    """By name, those with a fault too."""
+    faults: tuple[Fault, ...]
+
+
+def list_folder(folder: Path) -> Listing:
+    """The images of a folder that is there, and every file in it that training would pass over."""
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in entries if path.is_file()]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    faults = [*_same_names(images)]
+    captions = {path.stem: path for path in files if path.suffix.lower() == ".txt"}
+    stems = {path.stem: path for path in images}
+    faults += [
+        Fault("no-caption", path, f"no caption; write {path.stem}.txt beside it{_meant(path, captions)}")
+        for path in images
+        if path.stem not in captions
+    ]
+    for path in entries:
+        if path.is_symlink() and not path.exists():
+            faults.append(Fault("unread-image", path, "is a link to nothing; put the file there"))
+        elif path.is_dir() and any(each.suffix.lower() in IMAGE_SUFFIXES for each in path.iterdir()):
+            faults.append(Fault("unread-image", path, "folders inside are not read; move its images up"))
+        elif path.suffix.lower() in UNREAD_SUFFIXES:
+            text = f"{path.suffix} images are not read; save it as {path.stem}.png"
+            faults.append(Fault("unread-image", path, text))
+        elif path in files and path.suffix.lower() in CAPTION_SUFFIXES:
+            faults += _unused_caption(path, stems)
+    return Listing(tuple(images), tuple(faults))
+
+
+def _same_names(images: Sequence[Path]) -> Iterator[Fault]:
+    """Images that share a caption, or whose names are one on disks that know no case (macOS, Windows)."""
+    seen: dict[str, Path] = {}
+    for path in images:
+        first = seen.setdefault(_folded(path.stem), path)
+        if first is path:
+            continue
+        if first.stem == path.stem:
+            text = f"{first.name} has the same stem, so they share a caption; rename one"
+        else:
+            text = f"{first.name} is the same name but for case or accents' encoding; rename one"
+        yield Fault("same-stem", path, text)
+
+
+def _folded(stem: str) -> str:
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _meant(image: Path, captions: Mapping[str, Path]) -> str:
+    """A hint at a caption whose name is the image's but for case or the encoding of accents."""
+    near = [path for stem, path in captions.items() if _folded(stem) == _folded(image.stem)]
+    return f" ('{near[0].name}' differs in case or in accents' encoding)" if near else ""
+
+
+def _unused_caption(path: Path, stems: Mapping[str, Path]) -> Iterator[Fault]:
+    if path.stem not in stems:
+        yield Fault("no-image", path, "a caption without an image; add it or delete it")
+    elif path.suffix != ".txt":
+        text = f"captions ending in {path.suffix} are not read; rename it to {path.stem}.txt"
+        yield Fault("unused-caption", path, text)
 
 
 def images_in(folder: Path, where: str) -> list[Path]:
-    """The images of a folder, by name. Raises `DatasetError` unless each has its caption."""
+    """The images of a folder, by name. Raises `DatasetError`: each needs its caption, each file its use."""
     if not folder.is_dir():
         raise DatasetError(f"{where}.images: no folder {folder}; put the training images there")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    texts = {path.stem: path for path in files if path.suffix.lower() == ".txt"}
-    raise_first(
-        [
-            f"{path}: captions ending in .caption are not read; rename it to {path.stem}.txt"
-            for path in files
-            if path.suffix.lower() == ".caption"
-        ]
-    )
-    if not images:
+    listing = list_folder(folder)
+    if not listing.images and not listing.faults:
         expected = ", ".join(IMAGE_SUFFIXES)
         raise DatasetError(f"{where}.images: no images in {folder}; expected files ending in {expected}")
-    stems: dict[str, Path] = {}
-    for path in images:
-        if path.stem in stems:
-            raise DatasetError(
-                f"{path}: {stems[path.stem].name} has the same stem, so they share a caption; rename one"
-            )
-        stems[path.stem] = path
-    raise_first(
-        [f"{path}: no caption; write {path.stem}.txt beside it" for path in images if path.stem not in texts]
-    )
-    raise_first(
-        [
-            f"{path}: a caption without an image; add it or delete it"
-            for stem, path in texts.items()
-            if stem not in stems
-        ]
-    )
-    return images
+    raise_first([f"{fault.path}: {fault.text}" for fault in listing.faults])
+    return list(listing.images)
 
 
 def caption_of(image: Path) -> str:
     """The caption beside an image on one line. Raises `DatasetError` where it is not UTF-8 text."""
     path = image.with_suffix(".txt")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(
             f"{path}: cannot be read as UTF-8 text ({error}); save the caption again"

@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import DatasetError
-from pipeline.image import UInt8Array, read_image
+from pipeline.image import UInt8Array
 from pipeline.shot import FrameJoints
-from training.curate.findings import Finding
+from training.curate.findings import Finding, Level
 from training.curate.measure import Measures, measure, same_picture
 from training.curate.outliers import FloatArray, head_pattern, outliers
 from training.curate.scan import Folder, Still, scan
 from training.curate.views import Seen, head_of, look, read_known
+from training.dataset import ONE_IMAGE
+from training.pictures import read_picture
 from training.schema import DatasetFile
 
 BLURRED_BELOW = 0.4  # stage stills 0.64 to 0.82, one after a Gaussian of 2.5 pixels 0.16
@@ -27,6 +29,7 @@ SAME_ABOVE = 0.95  # stage stills of one character at most 0.70, neighbouring vi
 TOO_DARK, TOO_BRIGHT = 8.0, 94.0  # mean L* beyond which a picture shows next to nothing
 ONE_SIDED = 0.8  # share of the images with the same light or background that the trigger will take over
 SAME_BACKGROUND = 12.0  # delta E of the picture's borders
+ABOUT_FILES = ("no-images", "same-stem", "unread-image")  # of a folder's faults; the rest are about captions
 MIN_IMAGES = 5  # with fewer, a share says nothing
 
 
@@ -62,21 +65,27 @@ def audit_dataset(path: Path, file: DatasetFile, *, size: int) -> tuple[Audit, .
 
     An image that cannot be read is a finding. Raises `ShotError` for a broken joints.json.
     """
-    return tuple(_audit_concept(folder, size) for folder in scan(path, file))
+    folders = scan(path, file)
+    alone = sum(len(folder.stills) for folder in folders) == 1
+    return tuple(_audit_concept(folder, size, alone=alone) for folder in folders)
 
 
-def _audit_concept(folder: Folder, size: int) -> Audit:
-    findings = [fault for fault in folder.faults if fault.rule in ("no-images", "same-stem")]
+def _audit_concept(folder: Folder, size: int, *, alone: bool) -> Audit:
+    findings = [fault for fault in folder.faults if fault.rule in ABOUT_FILES]
+    if len(folder.stills) == 1:
+        level: Level = "error" if alone else "warning"
+        findings.append(Finding(level, "one-image", str(folder.stills[0].path), ONE_IMAGE))
     known = read_known(folder.path)
     images = []
     for still in folder.stills:
         try:
-            picture = read_image(still.path, error=DatasetError)
+            picture = read_picture(still.path)
         except DatasetError as error:
             text = str(error).removeprefix(f"{still.path}: ")
             findings.append(Finding("error", "unreadable", str(still.path), text))
             continue
-        images.append(_examine(folder, still, picture, known=known))
+        findings += [Finding("warning", "converted", str(still.path), note) for note in picture.notes]
+        images.append(_examine(folder, still, picture.pixels, known=known))
     findings += [*_each(images, size), *_pairs(images)]
     if folder.concept.kind == "character":
         findings += _strangers(images)

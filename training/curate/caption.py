@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pipeline.errors import DatasetError
 from pipeline.files import write_text
-from pipeline.image import read_image
 from training.captions import lint
 from training.curate.measure import measure
 from training.curate.scan import scan
 from training.curate.views import look, read_known
+from training.pictures import read_picture
 from training.schema import Concept, DatasetFile
 
 DEFAULT_TEMPLATE = "{class}, {trigger}, {framing}, {view}, {light}"
@@ -46,7 +46,7 @@ def propose_captions(path: Path, file: DatasetFile, *, template: str = DEFAULT_T
             if still.caption_path.exists():
                 continue
             seen = look(still.path.stem, "", known, trigger=folder.concept.trigger)
-            level, tint = measure(read_image(still.path, error=DatasetError)).light.split()
+            level, tint = measure(read_picture(still.path).pixels).light.split()
             light = " ".join(word for word in (_LEVELS[level], _TINTS[tint]) if word)
             facts = {
                 "class": f"a {folder.concept.class_word}",

@@ -94,5 +94,6 @@ def _light(mean: NDArray[np.float32]) -> str:
 def _border(lab: NDArray[np.float32]) -> FloatArray:
     height, width = lab.shape[:2]
     margin_x, margin_y = max(1, width // 8), max(1, height // 8)
-    strips = lab[: height // 2, :margin_x], lab[: height // 2, -margin_x:], lab[:margin_y]
+    upper = lab[: max(1, height // 2)]
+    strips = upper[:, :margin_x], upper[:, -margin_x:], lab[:margin_y]
     return np.concatenate([strip.reshape(-1, 3).mean(axis=0) for strip in strips]).astype(np.float64)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import DatasetError
 from training.curate.findings import Finding
-from training.folders import IMAGE_SUFFIXES, caption_of
+from training.folders import IMAGE_SUFFIXES, caption_of, list_folder
 from training.schema import Concept, DatasetFile
 
 
@@ -60,32 +60,24 @@ def _scan_concept(root: Path, concept: Concept, where: str) -> Folder:
     if not folder.is_dir():
         fault = Finding("error", "no-images", where, f"no folder {folder}; put the images there")
         return Folder(concept, where, root, (), (fault,))
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    faults: list[Finding] = []
-    if not images:
+    listing = list_folder(folder)
+    faults = [Finding("error", fault.rule, str(fault.path), fault.text) for fault in listing.faults]
+    if not listing.images:
         expected = ", ".join(IMAGE_SUFFIXES)
         text = f"no images in {folder}; expected files ending in {expected}"
         faults.append(Finding("error", "no-images", where, text))
     stills = []
-    stems: dict[str, Path] = {}
-    for image in images:
-        if image.stem in stems:
-            text = f"{stems[image.stem].name} has the same stem, so they share a caption; rename one"
-            faults.append(Finding("error", "same-stem", str(image), text))
-        stems.setdefault(image.stem, image)
+    for image in listing.images:
         caption, found = _read_caption(image, concept)
         stills.append(Still(image, caption))
         faults += found
-    faults += [_unused(path, stems) for path in files if path not in images and not _is_used(path, stems)]
     return Folder(concept, where, root, tuple(stills), tuple(faults))
 
 
 def _read_caption(image: Path, concept: Concept) -> tuple[str, list[Finding]]:
     path = image.with_suffix(".txt")
     if not path.is_file():
-        text = f"no caption; write {path.name} beside it"
-        return "", [Finding("error", "no-caption", str(image), text)]
+        return "", []  # told already
     try:
         caption = caption_of(image)
     except DatasetError as error:
@@ -95,17 +87,3 @@ def _read_caption(image: Path, concept: Concept) -> tuple[str, list[Finding]]:
         return caption, []
     text = f"empty caption; describe the picture and name the trigger '{concept.trigger}'"
     return "", [Finding("error", "empty-caption", str(path), text)]
-
-
-def _is_used(path: Path, stems: dict[str, Path]) -> bool:
-    """Whether a file that is no image is a caption in use. Other files are nobody's business."""
-    if path.suffix.lower() not in (".txt", ".caption"):
-        return True
-    return path.suffix == ".txt" and path.stem in stems
-
-
-def _unused(path: Path, stems: dict[str, Path]) -> Finding:
-    if path.stem in stems:
-        text = f"captions ending in {path.suffix} are not read; rename it to {path.stem}.txt"
-        return Finding("error", "unused-caption", str(path), text)
-    return Finding("error", "no-image", str(path), "a caption without an image; add it or delete it")
