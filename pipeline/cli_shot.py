@@ -61,7 +61,9 @@ def _estimates(path: Path) -> list[tuple[str, str]]:
 
 @shot.command()
 @click.argument("path", metavar="SHOT", type=FolderPath)
-@click.option("--pass", "names", multiple=True, required=True, help="motion, visible, depth, joints, normal.")
+@click.option(
+    "--pass", "names", multiple=True, required=True, help="motion, visible, depth, joints, normal, lineart."
+)
 @click.option("--motion", type=click.Choice(["dis", "raft"]), default="dis", show_default=True)
 @click.option("--weights", type=FolderPath, help="Folder with the detectors' files.")
 @click.option("--device", help="As torch names it; default: the accelerator where there is one.")
@@ -87,7 +89,7 @@ def estimate(
     for name in there:
         click.echo(f"{name}: the shot has it ({bare.passes[name].origin})")
     missing = [name for name in names if name not in there]
-    chosen = choose(missing, motion=motion, folder=weights)
+    chosen = choose(missing, by={"motion": motion}, folder=weights)
     with frame_progress(Console(stderr=True)) as advance:
         made = make_estimates(bare, chosen, fallback=out, device=device, on_frame=advance)
     for name in made.passes.keys() - bare.passes.keys():
@@ -99,8 +101,11 @@ def estimate(
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="The pictures' folder.")
 @click.option("--near", type=float, help="The camera's near plane in metres, for device depth.")
 @click.option("--far", type=float, help="Its far plane in metres; default: infinity.")
+@click.option("--one-frame", is_flag=True, help="Vectors lead from frame to frame, not over a shutter.")
 @click.option("--dry-run", is_flag=True, help="Only show the verdict; write neither shot.toml nor pictures.")
-def probe(path: Path, out: Path, near: float | None, far: float | None, dry_run: bool) -> None:
+def probe(
+    path: Path, out: Path, near: float | None, far: float | None, one_frame: bool, dry_run: bool
+) -> None:
     """Find out how a SHOT's motion vectors and depth were written, and note it in its shot.toml.
 
     Every sign, axis, scale and time direction of the vectors is scored by how well it warps the shot's own
@@ -113,7 +118,7 @@ def probe(path: Path, out: Path, near: float | None, far: float | None, dry_run:
     opened = open_shot(path)
     told = []
     if "motion" in opened.passes or "depth" not in opened.passes:  # without either it says what is missing
-        told.append(_told_motion(opened, probe_motion(opened), out, dry_run=dry_run))
+        told.append(_told_motion(opened, probe_motion(opened, one_frame=one_frame), out, dry_run=dry_run))
     if "depth" in opened.passes:
         told.append(_told_depth(opened, near, far, dry_run=dry_run))
     if not all(told):

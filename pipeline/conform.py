@@ -21,6 +21,8 @@ from pipeline.controls import (
     LOW_THRESHOLD,
     canny_map,
     depth_map,
+    lineart_map,
+    lines_map,
     normal_map,
     pose_map,
     softedge_map,
@@ -190,10 +192,26 @@ def _draw_softedge(window: _Window) -> UInt8Array:
     )
 
 
+def _draw_lineart(window: _Window) -> UInt8Array:
+    """The shot's own lines or a detector's, where there are any; else those of the other passes."""
+    shot = window.shot
+    if "lineart" in shot.passes:
+        lines = lines_map(read_pass(shot, "lineart", window.start, window.stop))
+        resized: UInt8Array = resize(lines, height=window.height, width=window.width)
+        return resized
+    return lineart_map(
+        window.frames(),
+        depth=window.picked("depth"),
+        normals=window.picked("normal"),
+        ids=window.picked("ids"),
+    )
+
+
 DRAW: dict[str, Callable[[_Window], UInt8Array]] = {
     "depth": _draw_depth,
     "pose": _draw_pose,
     "normal": _draw_normal,
     "canny": _draw_canny,
     "softedge": _draw_softedge,
+    "lineart": _draw_lineart,
 }

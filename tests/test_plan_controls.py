@@ -17,13 +17,14 @@ from header_files import write_header
 from safetensors.numpy import load_file, save_file
 from small_shot import make_preset, make_shot, passes
 
+from pipeline.conform import controls_at
 from pipeline.errors import ModelError, PresetError, ShotError, UserError
-from pipeline.image import read_png
+from pipeline.image import read_png, write_png
 from pipeline.models.families import FAMILIES
 from pipeline.plan import Plan, PlannedControl, check_preset, input_files, make_plan, plan_as_json
 from pipeline.preset import Steering, load_preset
 from pipeline.render import render_shot
-from pipeline.shot import Shot, write_shot
+from pipeline.shot import Shot, open_shot, read_pass, write_shot
 
 TO_K = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 HINT = "controlnet_cond_embedding.conv_in.weight"
@@ -62,7 +63,7 @@ def sd_folder(folder: Path, width: int) -> str:
 
 def test_every_kind_has_its_pass(shot: Shot, tmp_path: Path) -> None:
     net_file(tmp_path / "n.safetensors")
-    kinds = {"depth": "depth", "pose": "joints", "canny": "rgb", "softedge": "rgb"}
+    kinds = {"depth": "depth", "pose": "joints", "canny": "rgb", "softedge": "rgb", "lineart": "rgb"}
     for kind, pass_name in kinds.items():
         plan = planned(shot, tmp_path, control(kind, "n.safetensors"))
         thresholds = (100.0, 200.0) if kind == "canny" else None
@@ -181,7 +182,7 @@ def test_kinds_that_the_model_has_not(shot: Shot, tmp_path: Path) -> None:
     assert "brings no ControlNet for 'canny'; give this [[control]] a path" in message
     net_file(tmp_path / "n.safetensors")
     message = refusal(shot, tmp_path, control("dept", "n.safetensors"), PresetError)
-    assert "found 'dept'; expected depth, pose, normal, canny, softedge" in message
+    assert "found 'dept'; expected depth, pose, normal, canny, softedge, lineart" in message
 
 
 def test_a_hub_id_off_line(shot: Shot, tmp_path: Path) -> None:
@@ -229,3 +230,42 @@ def test_a_net_in_a_file_renders_as_the_models_own(random_model: Path, tmp_path:
     kinds = ("normal", "canny", "softedge")
     drawn = [frames(kind, control(kind, "nets/loud.safetensors")) for kind in kinds]
     assert len({picture.tobytes() for picture in drawn}) == 3
+
+
+def test_lineart_is_drawn_from_passes_by_a_detector_or_refused(
+    shot: Shot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    net_file(tmp_path / "n.safetensors")
+    lineart = control("lineart", "n.safetensors")
+    plan = planned(shot, tmp_path, lineart)
+    assert (
+        plan.estimates == ()
+        and "lineart: drawn from depth, ids and the picture, by no detector" in plan.notes
+    )
+    assert {file.parent.name for file in input_files(shot, plan)} == {"rgb", "depth", "ids"}
+    bare = replace(shot, passes={"rgb": shot.passes["rgb"]})
+    message = refusal(bare, tmp_path, lineart, ShotError)
+    assert "has no lineart, which lineart control needs" in message and "sk_model.pth" in message
+    with pytest.raises(ShotError, match=r"sk_model2\.pth"):
+        planned(shot, tmp_path, lineart, "estimate.lineart=coarse")
+    (tmp_path / "sk_model2.pth").touch()
+    plan = planned(shot, tmp_path, lineart, "estimate.lineart=coarse", f"estimate.weights={tmp_path}")
+    assert [each.method for each in plan.estimates] == ["lineart_coarse"]
+
+
+def test_a_shots_own_lines_are_read_on_light_paper_or_dark(shot: Shot, tmp_path: Path) -> None:
+    net_file(tmp_path / "n.safetensors")
+    for name, paper in (("dark", 0), ("light", 255)):
+        root = tmp_path / name
+        shutil.copytree(shot.root, root)
+        drawing = np.full((shot.height, shot.width), paper, np.uint8)
+        drawing[3] = 255 - paper
+        for number in shot.frame_numbers:
+            write_png(root / "lineart" / f"lineart.{number:04d}.png", drawing)
+        own = open_shot(root)
+        plan = planned(own, tmp_path, control("lineart", "n.safetensors"))
+        assert plan.estimates == () and not any("lineart" in note for note in plan.notes)
+        (lines,) = read_pass(own, "lineart", 0, 1)
+        assert (lines[3] == 255).all() and not lines[4:].any()
+        assert (controls_at(own, ["lineart"], start=0, stop=1, width=32, height=32)["lineart"] > 0).any()

@@ -3,6 +3,7 @@
 from pipeline.controls.annotators import annotator_module
 from pipeline.controls.canny import HIGH_THRESHOLD, LOW_THRESHOLD, canny_map
 from pipeline.controls.depth import FAR_METRES, NEAR_METRES, depth_map
+from pipeline.controls.lineart import lineart_map, lines_map
 from pipeline.controls.normal import normal_map
 from pipeline.controls.pose import pose_map, pose_map_points
 from pipeline.controls.softedge import softedge_map
@@ -15,6 +16,8 @@ __all__ = [
     "annotator_module",
     "canny_map",
     "depth_map",
+    "lineart_map",
+    "lines_map",
     "normal_map",
     "pose_map",
     "pose_map_points",

@@ -43,9 +43,7 @@ def softedge_map(
     where nothing was hit), `normals` in camera space (nan or 0 where nothing was hit), `ids` 256 * figure +
     part. Returns uint8 [T, H, W, 3], three equal channels. Raises ValueError for shapes that disagree.
     """
-    for name, values in (("depth", depth), ("normals", normals), ("ids", ids)):
-        if values is not None and values.shape[:3] != frames.shape[:3]:
-            raise ValueError(f"softedge_map: {name} {values.shape} for frames {frames.shape}")
+    check_passes("softedge_map", frames, depth=depth, normals=normals, ids=ids)
     out = np.empty(frames.shape, np.uint8)
     for t, frame in enumerate(frames):
         sigma = max(_SMALLEST_SIGMA, _SIGMA * min(frame.shape[:2]) / _SIDE)
@@ -56,9 +54,18 @@ def softedge_map(
             known = np.maximum(known, crease_edges(normals[t]))
         if ids is not None:
             known = np.maximum(known, id_edges(ids[t]))
-        lines = np.maximum(_drawn(known, sigma), picture_edges(frame, sigma))
+        lines = np.maximum(drawn(known, sigma), picture_edges(frame, sigma))
         out[t] = np.rint(255.0 * lines)[..., None]
     return out
+
+
+def check_passes(
+    caller: str, frames: npt.NDArray[np.uint8], **passes: npt.NDArray[np.generic] | None
+) -> None:
+    """Raise ValueError where a pass is not of the frames' count and size."""
+    for name, values in passes.items():
+        if values is not None and values.shape[:3] != frames.shape[:3]:
+            raise ValueError(f"{caller}: {name} {values.shape} for frames {frames.shape}")
 
 
 def depth_edges(depth: Float32) -> Masks:
@@ -120,7 +127,7 @@ def _gaussian_below(x: float) -> float:
     return 0.5 * (1.0 + math.erf(x / math.sqrt(2.0)))
 
 
-def _drawn(edges: Masks, sigma: float) -> Masks:
+def drawn(edges: Masks, sigma: float) -> Masks:
     """Thin edges as soft lines whose middle keeps their strength."""
     import cv2
 

@@ -1,4 +1,4 @@
-"""controlnet-aux's networks on one picture: disparity, normals, people's joints. Torch loads here.
+"""controlnet-aux's networks on one picture: disparity, normals, joints, lines. Torch loads here.
 
 Only the networks are used. Their pictures are drawn by `pipeline.controls`, as those of the renderer's passes
 are, with scales that hold for the whole shot.
@@ -20,6 +20,8 @@ from pipeline.image import Float32Array, UInt8Array, resize, swap_rgb_bgr
 
 NUM_JOINTS = 18
 MIDAS_SIDE, MIDAS_MULTIPLE = 384, 32  # the shorter side that dpt_hybrid was trained at; what it divides by
+LINEART_SIDE, LINEART_MULTIPLE = 512, 64  # as controlnet-aux: its nets were shown pictures of this size
+LINEART_BLOCKS = 3  # residual blocks of the published weights
 BAE_SIDE, BAE_MULTIPLE = 480, 32  # NormalBae's ScanNet pictures are 640 x 480
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -75,6 +77,27 @@ def openpose_people(weights: Path, device: str) -> Detector:
                 if row >= 0:
                     person[joint] = (*candidates[row][:2], 2.0)
         return points
+
+    return detect
+
+
+def lineart_lines(weights: Path, device: str) -> Callable[[UInt8Array], UInt8Array]:
+    """controlnet-aux's line drawer (Chan et al. 2022): lines uint8 [H, W], white on black.
+
+    Fine or coarse is a matter of the file: sk_model.pth or sk_model2.pth.
+    """
+    import torch
+
+    with loading(weights):
+        network = annotator_module("lineart").Generator(3, 1, LINEART_BLOCKS)
+        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    network = network.to(device).eval()
+
+    def detect(picture: UInt8Array) -> UInt8Array:
+        small = _sized(picture, LINEART_SIDE, LINEART_MULTIPLE).astype(np.float32) / 255.0
+        paper = _through(network, small, device)[0, 0].float().cpu().numpy()  # 1 = white paper
+        lines = (255.0 * (1.0 - paper)).clip(0.0, 255.0).astype(np.float32)
+        return np.clip(np.rint(_enlarged(lines, picture)), 0, 255).astype(np.uint8)
 
     return detect
 

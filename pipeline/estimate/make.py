@@ -176,6 +176,15 @@ def _normals(work: _Work, start: int) -> Iterator[int]:
         yield t
 
 
+def _lines(work: _Work, start: int) -> Iterator[int]:
+    from pipeline.estimate.detectors import lineart_lines
+
+    detect = lineart_lines(work.weights, work.device)
+    for t, picture in enumerate(work.pictures(start), start=start):
+        write_png(work.file("lineart", t), detect(picture))
+        yield t
+
+
 def _disparity(work: _Work, start: int) -> Iterator[int]:
     from pipeline.estimate.detectors import midas_disparity
 
@@ -230,6 +239,8 @@ FRAMES: dict[str, Callable[[_Work, int], Iterator[int]]] = {
     "midas": _disparity,
     "openpose": _people,
     "normalbae": _normals,
+    "lineart": _lines,
+    "lineart_coarse": _lines,
 }
 # What is there of each finished frame; of two passes the one written last.
 LAST_WRITTEN = {
@@ -239,6 +250,8 @@ LAST_WRITTEN = {
     "midas": RAW,
     "openpose": RAW,
     "normalbae": "normal",
+    "lineart": "lineart",
+    "lineart_coarse": "lineart",
 }
 LAST_STEPS: dict[str, Callable[[_Work], None]] = {"midas": _depth_of_disparity, "openpose": _joints_of_people}
 

@@ -46,10 +46,19 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "midas": Method("MiDaS", ("depth",), weights="dpt_hybrid-midas-501f0c75.pt"),
         "openpose": Method("OpenPose", ("joints",), weights="body_pose_model.pth"),
         "normalbae": Method("NormalBae", ("normal",), weights="scannet.pt"),
+        "lineart": Method("Lineart", ("lineart",), weights="sk_model.pth"),
+        "lineart_coarse": Method("Lineart, coarse", ("lineart",), weights="sk_model2.pth"),
     }
 )
 USUAL: Mapping[str, str] = MappingProxyType(
-    {"motion": "dis", "visible": "round_trip", "depth": "midas", "joints": "openpose", "normal": "normalbae"}
+    {
+        "motion": "dis",
+        "visible": "round_trip",
+        "depth": "midas",
+        "joints": "openpose",
+        "normal": "normalbae",
+        "lineart": "lineart",
+    }
 )
 
 
@@ -77,19 +86,19 @@ class Estimate:
 
 
 def choose(
-    missing: Iterable[str], *, motion: str = "dis", folder: Path | None = None
+    missing: Iterable[str], *, by: Mapping[str, str] = MappingProxyType({}), folder: Path | None = None
 ) -> tuple[Estimate, ...]:
-    """The estimates that make the `missing` passes, motion by the method of that name.
+    """The estimates that make the `missing` passes; `by` names methods other than the usual ones, by pass.
 
-    Weights are looked for in `folder`, in the folder that $LOOKDEV_ANNOTATORS names, and in the caches of the
-    hub and of torch; nothing is fetched. Raises ModelError, one line that names the file, where it is in
-    none.
+    Weights are looked for in and below `folder` and the folder that $LOOKDEV_ANNOTATORS names, then in the
+    caches of the hub and of torch; nothing is fetched. Raises ModelError, one line that names the file, where
+    it is in none.
     """
     missing = set(missing)
     chosen = []
     for name, usual in USUAL.items():
         if name in missing:
-            method = motion if name == "motion" else usual
+            method = by.get(name, usual)
             chosen.append(Estimate(method, _weights(method, folder)))
             missing -= set(METHODS[method].passes)
     return tuple(chosen)
@@ -104,6 +113,9 @@ def _weights(method: str, folder: Path | None) -> Path | None:
     for place in folders:
         if (place / filename).is_file():
             return place / filename
+        below = sorted(place.rglob(filename))  # other tools keep theirs by detector or by repository
+        if below:
+            return below[0]
     found = _torch_cached(filename) if method == "raft" else _hub_cached(filename)
     if found is not None:
         return found

@@ -35,7 +35,7 @@ CLASSES = ("ControlNetModel", "ControlNetUnionModel")
 # Which input of a union ControlNet reads a kind's picture: the order in which xinsir's were trained
 # (openpose, depth, hed/pidi/scribble, canny/lineart, normal, segment; ProMax adds tile and repaint).
 UNION_TYPES: Mapping[str, int] = MappingProxyType(
-    {"pose": 0, "depth": 1, "softedge": 2, "canny": 3, "normal": 4}
+    {"pose": 0, "depth": 1, "softedge": 2, "canny": 3, "lineart": 3, "normal": 4}
 )
 _ADVICE: Mapping[Kind, str] = MappingProxyType(
     {

@@ -38,7 +38,7 @@ class Family:
 
 
 # What a ControlNet may be drawn from; the names that presets use.
-CONTROL_KINDS = ("depth", "pose", "normal", "canny", "softedge")
+CONTROL_KINDS = ("depth", "pose", "normal", "canny", "softedge", "lineart")
 
 _MINI = Family(
     name="mini",

@@ -22,7 +22,14 @@ from pipeline.preset import Preset
 
 # The pass that each control is drawn from; what a shot lacks is estimated (`pipeline.plan.estimates`).
 CONTROL_PASS: Mapping[str, str] = MappingProxyType(
-    {"depth": "depth", "pose": "joints", "normal": "normal", "canny": "rgb", "softedge": "rgb"}
+    {
+        "depth": "depth",
+        "pose": "joints",
+        "normal": "normal",
+        "canny": "rgb",
+        "softedge": "rgb",
+        "lineart": "rgb",  # and, as softedge, what stands in ALSO_DRAWN_FROM
+    }
 )
 
 

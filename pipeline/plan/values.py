@@ -15,7 +15,10 @@ from pipeline.shot import Area
 # Any of these tells which surface points were hidden in the frame before; `visible` is exact.
 VISIBILITY_PASSES = frozenset({"visible", "ids", "depth"})
 # What a control is drawn from as well, where the shot has it.
-ALSO_DRAWN_FROM: Mapping[str, tuple[str, ...]] = MappingProxyType({"softedge": ("depth", "normal", "ids")})
+GEOMETRY_PASSES = ("depth", "normal", "ids")
+ALSO_DRAWN_FROM: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"softedge": GEOMETRY_PASSES, "lineart": ("lineart", *GEOMETRY_PASSES)}
+)
 
 
 _RESULTS: Mapping[str, str] = MappingProxyType(

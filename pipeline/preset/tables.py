@@ -84,8 +84,8 @@ class Steering(Strict):
     """How much one ControlNet steers a frame, on in [start, end] of the executed steps."""
 
     kind: str = Field(
-        description='What it is drawn from: "depth", "pose", "normal", "canny" or "softedge"; the built-in '
-        "miniature has depth and pose."
+        description='What it is drawn from: "depth", "pose", "normal", "canny", "softedge" or "lineart"; '
+        "the built-in miniature has depth and pose."
     )
     weight: ControlWeight = Field(default=1.0, description="How much it steers; 0 is off.")
     start: Fraction01 = Field(default=0.0, description="On from this share of the executed steps ...")
@@ -228,6 +228,11 @@ class Estimating(Strict):
         default="dis",
         description='How motion is estimated: "dis" is OpenCV\'s; "raft" needs weights, and an accelerator '
         "to be quick.",
+    )
+    lineart: Literal["passes", "fine", "coarse"] = Field(
+        default="passes",
+        description='How the lineart control is drawn: "passes" from depth, normal and ids where there are '
+        'any, else as "fine"; "fine" and "coarse" by the detector, which needs weights.',
     )
     weights: BesidePath | None = Field(
         default=None,

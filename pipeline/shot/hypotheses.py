@@ -21,9 +21,9 @@ from pipeline.shot.encoding import UNREAL_OFFSET, UNREAL_SCALE, VectorEncoding, 
 
 MARGIN = 1.25  # a rival's error over the winner's, where both differ, that counts as clear
 MARGIN_STILL = 1.1  # the same against "nothing moves": light that stays while a surface turns speaks for it
-MARGIN_FREE = (
-    2.5  # the named reading's error over a free factor's; light that lags speaks for 0.4 to 0.8 by 1.8
-)
+# The error of "nothing moves" over that of a reading whose length is believed. On stage shots: 6.8 and more
+# where the right length fits best, up to 5.1 where light that lags makes another one fit; wrong: 2.6.
+EXPLAINED = 5.5
 SIGMAS = 3.0  # and the sum of signed ranks of the difference, between frames and tiles, over its spread
 TILES = 3  # a side
 SAME_PIXELS = 0.05  # readings that agree to this on 98 % of the moving pixels are one
@@ -156,10 +156,10 @@ def compare(
         sums.append(np.stack([np.bincount(tile, each, TILES**2) for each in columns]))
     own, others, weights = np.concatenate(sums, axis=1)  # one column a frame and tile
     floor = LEAST_ERROR * max(weights.sum(), 1e-12)
-    return float((others.sum() + floor) / (own.sum() + floor)), _signed_ranks((others - own)[weights > 0])
+    return float((others.sum() + floor) / (own.sum() + floor)), signed_ranks((others - own)[weights > 0])
 
 
-def _signed_ranks(difference: NDArray[np.float64]) -> float:
+def signed_ranks(difference: NDArray[np.float64]) -> float:
     """The signed-rank statistic of differences over its standard deviation where their signs are chance."""
     count = len(difference)
     ranks = np.argsort(np.argsort(np.abs(difference))) + 1
@@ -236,6 +236,11 @@ def _refined(samples: Sequence[Sample], reading: VectorEncoding, channels: tuple
 
 def _best(scored: Sequence[Scored]) -> VectorEncoding:
     return next(each.reading for each in scored if each.reading is not None)
+
+
+def factor_of(reading: VectorEncoding) -> float:
+    """A reading's factor to the convention that it is a multiple of."""
+    return abs(reading.scale[0]) / (UNREAL_SCALE if reading.offset else 1.0)
 
 
 def _scaled(reading: VectorEncoding, factor: float) -> VectorEncoding:

@@ -32,6 +32,7 @@ PASS_SUFFIXES = {
     "motion": EXR_SUFFIXES,
     "ids": (*PNG_SUFFIXES, *TIFF_SUFFIXES, *EXR_SUFFIXES),
     "visible": PNG_SUFFIXES,
+    "lineart": PNG_SUFFIXES,
     "truth": PNG_SUFFIXES,
 }
 PASS_WORDS: Mapping[str, frozenset[str]] = {  # words of file names, as renderers' defaults have them

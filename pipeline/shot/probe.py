@@ -11,21 +11,17 @@ from pipeline.errors import ShotError
 from pipeline.image import Float32Array, UInt8Array
 from pipeline.shot.arrow import ODDS, Arrow, time_arrow
 from pipeline.shot.encoding import MotionEncoding, VectorEncoding, decode, named_encodings
+from pipeline.shot.evidence import Evidence, accept, with_its_length
 from pipeline.shot.exr import channel_names
 from pipeline.shot.fetch import fetch
 from pipeline.shot.hypotheses import (
     FEWEST_PIXELS,
     MARGIN,
-    MARGIN_FREE,
-    MARGIN_STILL,
-    SIGMAS,
-    Sample,
     Scored,
-    compare,
+    factor_of,
     fit_factor,
     make_sample,
     readings,
-    same,
     score,
 )
 from pipeline.shot.probe_frames import (
@@ -36,6 +32,7 @@ from pipeline.shot.probe_frames import (
     read_vectors,
     vector_pairs,
 )
+from pipeline.shot.probe_joints import joint_arrow, joint_steps
 from pipeline.shot.read import read_frames
 from pipeline.shot.values import PassSource, Shot
 
@@ -71,8 +68,11 @@ class MotionFinding:
     frame: int
 
 
-def probe_motion(shot: Shot) -> MotionFinding:
+def probe_motion(shot: Shot, *, one_frame: bool = False) -> MotionFinding:
     """Score every reading of the shot's motion pass. Reads a few dozen frames; memory is a few frames.
+
+    `one_frame`: vectors are known to lead from frame to frame, as Unity's, Blender's and Unreal's do; else
+    their length has to be seen too.
 
     Raises ShotError where the shot has no motion pass or a file is unreadable.
     """
@@ -87,7 +87,7 @@ def probe_motion(shot: Shot) -> MotionFinding:
     if shot.num_frames < 3:
         return MotionFinding(None, f"{shot.num_frames} frames cannot tell; at least 3 are needed", (), 0)
     chosen = frames_that_move(shot, source, pairs)
-    findings = tuple(_probe_vector(shot, source, pair, chosen) for pair in pairs)
+    findings = tuple(_probe_vector(shot, source, pair, chosen, one_frame=one_frame) for pair in pairs)
     told = [each for each in findings if each.reading is not None]
     if not told:
         return MotionFinding(None, findings[0].reason, findings, chosen[0])
@@ -95,7 +95,9 @@ def probe_motion(shot: Shot) -> MotionFinding:
     return MotionFinding(encoding, reason, findings, chosen[0])
 
 
-def _probe_vector(shot: Shot, source: PassSource, pair: tuple[str, str], chosen: list[int]) -> VectorFinding:
+def _probe_vector(
+    shot: Shot, source: PassSource, pair: tuple[str, str], chosen: list[int], *, one_frame: bool
+) -> VectorFinding:
     reduction = max(1, -(-max(shot.width, shot.height) // LONGEST_SIDE))
     around = [read_around(shot, source, t, pair, reduction) for t in chosen]
     encoded = all(_looks_encoded(stored) for _, stored in around)
@@ -105,16 +107,20 @@ def _probe_vector(shot: Shot, source: PassSource, pair: tuple[str, str], chosen:
     samples = [sample for sample in samples if len(sample.points) >= FEWEST_PIXELS]
     if not samples:
         return VectorFinding(pair, (), None, None, "nothing moves in the sampled frames: it cannot be told")
+    evidence = Evidence(tuple(samples), pair, joint_steps(shot, source, pair))
     scored = score(samples, named, pair)
-    winner = _accept(samples, scored, pair)
-    bases = named if winner is None else [winner]
-    free = score(samples, fit_factor(samples, pair, bases), pair)
-    if _needs_factor(samples, scored, free, pair):
-        scored = free if winner is None else score(samples, fit_factor(samples, pair, named), pair)
-        winner = _accept(samples, scored, pair)
+    winner = accept(evidence, scored)
+    why = ""
+    if not one_frame:
+        free = score(samples, fit_factor(samples, pair, named if winner is None else [winner]), pair)
+        winner, why = with_its_length(evidence, scored, free, winner)
     if winner is None:
-        return VectorFinding(pair, tuple(scored), None, None, _why_not(scored))
+        return VectorFinding(pair, tuple(scored), None, None, why or _why_not(scored))
+    if factor_of(winner) != 1.0:
+        scored = free
     arrow = time_arrow(moments(shot, source, pair, winner))
+    if evidence.joints is not None:
+        arrow = _agreed(arrow, joint_arrow(evidence.joints, winner, pair))
     return VectorFinding(pair, tuple(scored), arrow, winner, "")
 
 
@@ -126,52 +132,6 @@ def _looks_encoded(stored: Float32Array) -> bool:
     return bool(drawn.min() >= 0.0 and drawn.max() <= 1.0 and 0.25 < np.median(drawn) < 0.75)
 
 
-def _accept(samples: list[Sample], scored: list[Scored], pair: tuple[str, str]) -> VectorEncoding | None:
-    """The best reading, if it is clearly better than every one that gives another flow; else None.
-
-    Among readings that give the same flow, the one that stands first in the tables is taken.
-    """
-    best = _candidate(samples, scored, pair)
-    if best is None or best.reading is None:
-        return None
-    twins = [best.reading]
-    for other in scored:
-        if other is best:
-            continue
-        if same(samples, best.reading, other.reading, pair):
-            twins += [other.reading] if other.reading is not None else []
-            continue
-        ratio, sigmas = compare(samples, best, other, pair)
-        is_still = same(samples, None, other.reading, pair)  # as UV read as pixels is, nearly
-        if not (ratio > MARGIN_STILL if is_still else ratio > MARGIN and sigmas > SIGMAS):
-            return None
-    order = readings(pair, encoded=best.reading.offset != 0.0)
-    return min(twins, key=lambda twin: order.index(twin) if twin in order else len(order))
-
-
-def _candidate(samples: list[Sample], scored: list[Scored], pair: tuple[str, str]) -> Scored | None:
-    """The best reading in which something moves.
-
-    "Nothing moves" may have the least error over all pixels, where light stays while surfaces turn; whether
-    it is better where the two differ is for `compare` to say.
-    """
-    return next((each for each in scored if not same(samples, None, each.reading, pair)), None)
-
-
-def _needs_factor(
-    samples: list[Sample],
-    scored: list[Scored],
-    free: list[Scored],
-    pair: tuple[str, str],
-) -> bool:
-    """Whether a free factor explains the pictures much better than the best named reading."""
-    fitted, named = _candidate(samples, free, pair), _candidate(samples, scored, pair)
-    if fitted is None or named is None:
-        return fitted is not None
-    ratio, sigmas = compare(samples, fitted, named, pair)
-    return ratio > MARGIN_FREE and sigmas > SIGMAS
-
-
 def _why_not(scored: list[Scored]) -> str:
     best = scored[0]
     if best.reading is None:
@@ -180,6 +140,13 @@ def _why_not(scored: list[Scored]) -> str:
         f"several readings come too close (best error {best.error:.2e}, next {scored[1].error:.2e}; "
         f"asked for is {MARGIN:g}x where they differ): it cannot be told"
     )
+
+
+def _agreed(pictures: Arrow, joints: Arrow) -> Arrow:
+    """The surer of two time arrows; one that says nothing where both are sure of opposite directions."""
+    if None not in (pictures.direction, joints.direction) and pictures.direction != joints.direction:
+        return replace(pictures, slope=0.0)
+    return max(pictures, joints, key=lambda arrow: abs(arrow.log_odds))
 
 
 def _combine(

@@ -12,13 +12,12 @@ from pipeline.shot.arrow import Moment
 from pipeline.shot.encoding import VectorEncoding, decode
 from pipeline.shot.exr import read_channels
 from pipeline.shot.hypotheses import shrink
-from pipeline.shot.read import read_frames
+from pipeline.shot.read import LUMA, read_frames
 from pipeline.shot.values import PassSource, Shot
 
 MOST_LOOKED_AT = 48  # frames whose vectors are looked at; the ones that move most are scored
 MOST_SCORED = 24
 MOST_TIMED = 48  # frames that the time direction is measured on
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 PAIRS = (("R", "G"), ("B", "A"), ("X", "Y"), ("Z", "W"), ("r", "g"), ("x", "y"), ("U", "V"))
 
 

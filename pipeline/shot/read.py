@@ -27,6 +27,7 @@ from pipeline.shot.video import iterate_video
 MOTION_CHANNELS = ("forward.X", "forward.Y", "backward.X", "backward.Y")  # what `write_shot` writes
 NORMAL_CHANNELS = ("X", "Y", "Z")
 DEPTH_CHANNELS = ("Z",)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def read_frames(shot: Shot, start: int, stop: int) -> UInt8Array:
@@ -63,8 +64,8 @@ def read_pass(shot: Shot, name: str, start: int, stop: int) -> NDArray[Any]:
 
     "rgb", "truth" uint8 RGB [T, H, W, 3]; "depth" float32 [T, H, W] metres, inf where nothing was hit;
     "normal" float32 [T, H, W, 3] camera space; "ids" uint32 [T, H, W]; "visible" uint8 [T, H, W], bit 0: seen
-    in t+1, bit 1: seen in t-1. Motion and joints have their own readers. Raises ShotError when the shot has
-    no such pass or a file is unreadable.
+    in t+1, bit 1: seen in t-1; "lineart" uint8 [T, H, W], white lines on black. Motion and joints have their
+    own readers. Raises ShotError when the shot has no such pass or a file is unreadable.
     """
     if name == "rgb":
         return read_frames(shot, start, stop)
@@ -197,12 +198,19 @@ def _read_normal(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
     return _stack(shot, path, source.channels or NORMAL_CHANNELS)
 
 
+def _read_lineart(shot: Shot, source: PassSource, path: Path) -> NDArray[Any]:
+    """Lines uint8 [H, W], white on black; a drawing on light paper is turned round."""
+    grey: UInt8Array = np.rint(_read_rgb(shot, source, path) @ LUMA).astype(np.uint8)
+    return 255 - grey if np.median(grey) > 127 else grey
+
+
 READERS: dict[str, Callable[[Shot, PassSource, Path], NDArray[Any]]] = {
     "rgb": _read_rgb,
     "truth": _read_rgb,
     "depth": _read_depth,
     "normal": _read_normal,
     "ids": lambda shot, source, path: read_ids(path, source.channels, shot.view),
+    "lineart": _read_lineart,
     "visible": lambda shot, source, path: read_png(path, kind="gray", error=ShotError),
 }
 

@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from pipeline.controls import annotator_module, normal_map
 from pipeline.errors import ModelError
 from pipeline.estimate import detectors
 from pipeline.estimate.values import loading
+from pipeline.image import resize
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (48, 80, 3), np.uint8)
 
@@ -78,7 +80,25 @@ def test_openposes_people_are_pixels_of_the_picture(monkeypatch: pytest.MonkeyPa
     assert (person[1:17, 2] == 0).all()
 
 
-@pytest.mark.parametrize("load", [detectors.midas_disparity, detectors.openpose_people])
+def test_lineart_turns_white_paper_to_black(tmp_path: Path) -> None:
+    """The real network (17 MB), random weights: its answer is paper, ours are lines; 1 - paper exactly."""
+    network = annotator_module("lineart").Generator(3, 1, 3)
+    torch.save(network.state_dict(), tmp_path / "sk_model.pth")
+    square = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+    lines = detectors.lineart_lines(tmp_path / "sk_model.pth", "cpu")(square)
+    assert lines.shape == (64, 64) and lines.dtype == np.uint8
+    small = (
+        torch.from_numpy(resize(square[None], height=512, width=512)[0]).float().movedim(-1, 0)[None] / 255
+    )
+    with torch.inference_mode():
+        paper = network.eval()(small)[0, 0].numpy()
+    expected = cv2.resize(255 * (1 - paper), (64, 64), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(lines - expected).max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    "load", [detectors.lineart_lines, detectors.midas_disparity, detectors.openpose_people]
+)
 def test_a_file_that_is_not_the_network(tmp_path: Path, load: Any) -> None:
     path = tmp_path / "w.pth"
     torch.save({"conv.weight": torch.zeros(1)}, path)

@@ -186,8 +186,18 @@ def test_weights_are_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.Mon
         assert chosen.weights == tmp_path / folder / "dpt_hybrid-midas-501f0c75.pt"
     cached = tmp_path / "torch" / "hub" / "checkpoints" / "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
     with pytest.raises(ModelError, match=r"RAFT needs .*download\.pytorch\.org/models/raft_large"):
-        choose(["motion"], motion="raft")
+        choose(["motion"], by={"motion": "raft"})
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"x")
-    assert choose(["motion"], motion="raft") == (Estimate("raft", cached),)
+    assert choose(["motion"], by={"motion": "raft"}) == (Estimate("raft", cached),)
     assert choose(["visible", "motion"]) == (DIS,)  # one method makes both
+
+
+@pytest.mark.parametrize("place", ["lineart", "lllyasviel/Annotators"])
+def test_weights_are_found_where_other_tools_keep_them(tmp_path: Path, place: str) -> None:
+    """A1111's extension sorts them by detector, ComfyUI's by repository."""
+    file = tmp_path / place / "sk_model2.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    (found,) = choose(["lineart"], by={"lineart": "lineart_coarse"}, folder=tmp_path)
+    assert found == Estimate("lineart_coarse", file) and found.passes == ("lineart",)
