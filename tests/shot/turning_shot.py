@@ -48,14 +48,20 @@ def size() -> np.ndarray:
     return np.array([W, H], np.float32)
 
 
-def make_turning_shot(root: Path, encode: Encode | None = None, *, held: bool = False) -> Shot:
+def make_turning_shot(
+    root: Path, encode: Encode | None = None, *, held: bool = False, noise: float = 0.0
+) -> Shot:
     """Write the shot; `encode` (forward, backward) -> [H, W, C] stored as R G B A replaces the motion pass.
 
-    `held` repeats the first picture, with the moving vectors.
+    `held` repeats the first picture, with the moving vectors; `noise` is the standard deviation, in levels,
+    of what differs from frame to frame.
     """
     forward = np.stack([flow(t, t + 1) for t in range(T)])
     backward = np.stack([flow(t, t - 1) for t in range(T)])
     rgb = np.stack([picture(0 if held else t) for t in range(T)])
+    if noise:
+        drawn = np.random.default_rng(0).normal(0, noise, rgb.shape[:3])[..., None]
+        rgb = np.clip(rgb + drawn, 0, 255).astype(np.uint8)
     shot = write_shot(root, [FramePasses(rgb=rgb, motion=Motion(forward, backward))], fps=Fraction(24))
     if encode is None:
         return shot
