@@ -117,12 +117,10 @@ def with_its_length(
         return None, ""
     if by_joints is None and not is_other and _explains(evidence, named, still):
         return winner, ""
-    other = (
-        f"vectors {factor:.2f} times as long fit better" if is_other else "other lengths fit about as well"
-    )
+    other = f"vectors {factor:.2f} times as long fit better than" if is_other else "others fit as well as"
     by_joints_too = ", and joints do not go as far as the vectors" if by_joints is False else ""
     return None, (
-        f"{other} than those over one frame{by_joints_too}: vectors over a shutter interval, or light that "
+        f"{other} those over one frame{by_joints_too}: vectors over a shutter interval, or light that "
         "lags: it cannot be told; if the renderer's are from frame to frame, say --one-frame"
     )
 

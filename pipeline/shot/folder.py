@@ -51,6 +51,12 @@ def open_folder(root: Path, *, fill_gaps: bool = False, damage: Damage | None = 
     if (root / JOINTS_FILE).exists():
         _check_joints(root / JOINTS_FILE, [numbers[filled.held.get(t, t)] for t in range(len(numbers))])
         passes["joints"] = PassSource(name="joints", files=(root / JOINTS_FILE,), origin="json")
+    elif solo is not None and set(numbers) <= set(solo.joints):
+        passes["joints"] = PassSource(
+            "joints", tuple(solo.joints[number] for number in numbers), "solo", None, (solo.sensor,)
+        )
+    if solo is not None and "ids" in passes:
+        passes["ids"] = replace(passes["ids"], palette=solo.palette)
     notes = (*_choices(shot), *(() if solo is None else solo.notes), *filled.notes)
     return replace(shot, passes=passes, held=filled.held, without_motion=filled.without_motion, notes=notes)
 

@@ -53,6 +53,19 @@ def _from_picture(path: Path) -> UInt32Array:
     return ((red << 16) | (green << 8) | blue).astype(np.uint32)
 
 
+def by_palette(colours: UInt32Array, palette: Mapping[int, int]) -> UInt32Array:
+    """Colours [H, W] as the ids that a palette gives them; without one they are ids themselves.
+
+    A colour that is not in the palette is background.
+    """
+    if not palette:
+        return colours
+    known = np.array(sorted(palette), np.uint32)
+    ids = np.array([palette[int(colour)] for colour in known], np.uint32)
+    place = np.minimum(np.searchsorted(known, colours), len(known) - 1)
+    return np.where(known[place] == colours, ids[place], np.uint32(0)).astype(np.uint32)
+
+
 def id_names(path: Path, channels: tuple[str, ...]) -> Mapping[int, str]:
     """Id -> object's name from a Cryptomatte's manifest; empty where there is none. Raises ShotError."""
     if not channels or not CRYPTOMATTE.search(channels[0]):

@@ -70,7 +70,7 @@ def _sound(shot: Shot) -> str:
 
 def _pass(shot: Shot, source: PassSource) -> str:
     first, last = source.files[0], source.files[-1]
-    if source.video is not None or source.name == "joints":
+    if source.video is not None or (source.name == "joints" and first == last):
         return f"{source.origin}: {first.name}"
     place = first.parent.relative_to(shot.root).as_posix()
     files = first.name if first == last else f"{first.name} ... {last.name}"

@@ -30,6 +30,7 @@ ONE_FRAME = (0.62, 1.1)  # a joint's step over the surface's before it: 0.66 to 
 ROBUST_PIXELS = 0.5  # a miss beyond this weighs by its length, not its square (Huber 1964)
 LEAST_SLOPE_ERROR = 0.1
 SEEN = 2
+RENDERED = ("json", "solo")  # joints of other origin are estimates, which follow no surface
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class JointSteps:
 
 def joint_steps(shot: Shot, source: PassSource, pair: tuple[str, str]) -> JointSteps | None:
     """The steps of the shot's visible joints, at most 48 frames of them; None where too few move."""
-    if "joints" not in shot.passes or shot.passes["joints"].origin != "json":  # estimates follow no surface
+    if "joints" not in shot.passes or shot.passes["joints"].origin not in RENDERED:
         return None
     inner = np.arange(1, shot.num_frames - 1)
     rows = []

@@ -18,9 +18,10 @@ from pipeline.image import Float32Array, UInt8Array, read_png
 from pipeline.shot.encoding import FARTHEST, LINEAR_DEPTH, NATIVE_MOTION, VectorEncoding, decode, decode_depth
 from pipeline.shot.exr import read_channels
 from pipeline.shot.fetch import invert
-from pipeline.shot.ids import read_ids
+from pipeline.shot.ids import by_palette, read_ids
 from pipeline.shot.joints import read_joints_file
 from pipeline.shot.picture import read_rgb
+from pipeline.shot.solo import read_solo_joints
 from pipeline.shot.values import FrameJoints, Motion, PassSource, Shot
 from pipeline.shot.video import iterate_video
 
@@ -93,6 +94,7 @@ def read_as(shot: Shot, names: Sequence[str]) -> dict[str, str]:
     for name in names:
         source = shot.passes[name]
         said[name] += [f"channels {source.channels}, view {shot.view}"] if source.channels else []
+        said[name] += [f"palette {source.palette}"] if source.palette else []
         said[name] += [repr(shot.display)] if name == "rgb" and source.origin == "exr" else []
         said[name] += [f"held {sorted(shot.held.items())}"] if shot.held else []
         shown = source.video.shown if source.video is not None else None
@@ -160,7 +162,11 @@ def _derived(
 def read_joints(shot: Shot, start: int, stop: int) -> list[FrameJoints]:
     """The joints of frames [start, stop), one entry per frame. Raises ShotError."""
     _check_range(shot, start, stop)
-    (path,) = _source(shot, "joints").files
+    source = _source(shot, "joints")
+    if source.origin == "solo":
+        rows = zip(source.files[start:stop], shot.frame_numbers[start:stop], strict=True)
+        return [read_solo_joints(file, source.channels[0], number) for file, number in rows]
+    (path,) = source.files
     frames = read_joints_file(path)
     shown = [shot.frame_numbers[shot.held.get(t, t)] for t in range(start, stop)]
     missing = [number for number in shown if number not in frames]
@@ -209,7 +215,9 @@ READERS: dict[str, Callable[[Shot, PassSource, Path], NDArray[Any]]] = {
     "truth": _read_rgb,
     "depth": _read_depth,
     "normal": _read_normal,
-    "ids": lambda shot, source, path: read_ids(path, source.channels, shot.view),
+    "ids": lambda shot, source, path: by_palette(
+        read_ids(path, source.channels, shot.view), dict(source.palette)
+    ),
     "lineart": _read_lineart,
     "visible": lambda shot, source, path: read_png(path, kind="gray", error=ShotError),
 }

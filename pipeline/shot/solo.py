@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from pipeline.errors import ShotError
 from pipeline.shot.layers import pass_channels
 from pipeline.shot.naming import PassFrames
 from pipeline.shot.sequence import EXR_SUFFIXES
+from pipeline.shot.solo_joints import KEYPOINTS, frame_joints, read_template
+from pipeline.shot.values import FrameJoints
 
 FRAME_FILE = re.compile(r"^step\.?(?P<step>\d+)\.frame(?:_data)?\.json$", re.IGNORECASE)
 ANNOTATIONS = (  # the end of an annotation's "@type" -> the pass that it is; the first one counts
@@ -26,16 +28,26 @@ ANNOTATIONS = (  # the end of an annotation's "@type" -> the pass that it is; th
     ("InstanceSegmentationAnnotation", "ids"),
     ("SemanticSegmentationAnnotation", "ids"),
 )
+INSTANCES = "InstanceSegmentationAnnotation"
+ID_STEP = 256  # an id is 256 * figure + part
+RANGE_NOTE = "depth: measured along each ray (strategy Range), not along the view axis; passed over"
+NORMALS_NOTE = "normals: Perception does not say whether they are camera space, which the control needs"
 NEAREST_RATE = 1e-4  # time stamps are 32-bit floats: a rate this near to a whole one is that
 
 
 @dataclass(frozen=True)
 class Solo:
-    """One sequence: its passes by step, the rate of its time stamps (None: they say none), and notes."""
+    """One sequence: its passes by step, the rate of its time stamps (None: they say none), and notes.
+
+    `joints`: the JSON of each step where keypoints are those of people; `palette`: instances' colour -> id.
+    """
 
     passes: Mapping[str, PassFrames]
     fps: Fraction | None
     notes: tuple[str, ...]
+    sensor: str = ""
+    joints: Mapping[int, Path] = field(default_factory=dict)
+    palette: tuple[tuple[int, int], ...] = ()
 
 
 def is_solo(root: Path) -> bool:
@@ -70,22 +82,80 @@ def read_solo(root: Path, sensor: str | None) -> Solo:
         (folder,) = sequences
     files: dict[str, dict[int, Path]] = {}
     times, sensors = [], set()
+    notes: list[str] = []
+    palette: dict[int, int] = {}
+    joints: dict[int, Path] = {}
     for step, path in _frame_files(folder).items():
         record = _load(path)
         captures = _captures(record, path)
         sensor = sensor or str(captures[0].get("id", ""))
         sensors |= {str(each.get("id", "")) for each in captures}
-        for name, file in _files(captures, sensor, path).items():
+        capture = _of_sensor(captures, sensor, path)
+        for name, file in _files(capture, path).items():
             files.setdefault(name, {})[step] = file
+        palette |= _palette(capture)
+        if _keypoints(capture) is not None:
+            joints[step] = path
+        if any(_is_range(each) for each in _annotations(capture)) and not notes:
+            notes.append(RANGE_NOTE)
         times.append(record.get("timestamp"))
-    notes = [
-        f"of the sensors {', '.join(sorted(sensors))}, {sensor} is read; set view in shot.toml for another"
-    ]
+    if len(sensors) > 1:
+        listed = ", ".join(sorted(sensors))
+        notes.append(f"of the sensors {listed}, {sensor} is read; set view in shot.toml for another")
+    if joints and read_template(folder) is None:
+        notes.append("keypoints: no annotation_definitions.json says which body parts they are; passed over")
+        joints = {}
+    if "normal" in files:
+        notes.append(NORMALS_NOTE)
     return Solo(
         passes={name: PassFrames(frames, _channels(frames, name)) for name, frames in files.items()},
         fps=_rate(times),
-        notes=tuple(notes if len(sensors) > 1 else ()),
+        notes=tuple(notes),
+        sensor=sensor or "",
+        joints=joints,
+        palette=tuple(sorted(palette.items())),
     )
+
+
+def read_solo_joints(path: Path, sensor: str, number: int) -> FrameJoints:
+    """The keypoints of one frame's JSON as joints. Raises ShotError."""
+    capture = _of_sensor(_captures(_load(path), path), sensor, path)
+    template = read_template(path.parent)
+    values = _keypoints(capture)
+    return frame_joints(values or (), template or {}, number, str(path))
+
+
+def _annotations(capture: Mapping[str, Any]) -> list[dict[str, Any]]:
+    listed = capture.get("annotations")
+    return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+
+
+def _keypoints(capture: Mapping[str, Any]) -> list[Any] | None:
+    for each in _annotations(capture):
+        if KEYPOINTS.search(str(each.get("@type", ""))) and isinstance(each.get("values"), list):
+            values: list[Any] = each["values"]
+            return values
+    return None
+
+
+def _palette(capture: Mapping[str, Any]) -> dict[int, int]:
+    """An instance's colour as r * 65536 + g * 256 + b -> its id."""
+    found = {}
+    for each in _annotations(capture):
+        listed = each.get("instances") if str(each.get("@type", "")).endswith(INSTANCES) else None
+        for instance in listed if isinstance(listed, list) else ():
+            try:
+                red, green, blue = (int(value) for value in instance["color"][:3])
+                found[red << 16 | green << 8 | blue] = ID_STEP * int(instance["instanceId"])
+            except (KeyError, TypeError, ValueError):
+                continue  # its colour stays its id
+    return found
+
+
+def _is_range(annotation: Mapping[str, Any]) -> bool:
+    """Whether it holds distances along each ray, not along the view axis."""
+    kind = str(annotation.get("@type", ""))
+    return kind.endswith("DepthAnnotation") and str(annotation.get("measurementStrategy", "")) == "Range"
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -110,19 +180,23 @@ def _captures(record: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     return [each for each in captures if isinstance(each.get("filename"), str)]
 
 
-def _files(captures: Sequence[Mapping[str, Any]], sensor: str, path: Path) -> dict[str, Path]:
-    """The files of a frame's passes, as its JSON names them."""
+def _of_sensor(captures: Sequence[Mapping[str, Any]], sensor: str, path: Path) -> Mapping[str, Any]:
     capture = next((each for each in captures if str(each.get("id", "")) == sensor), None)
     if capture is None:
         ids = ", ".join(str(each.get("id", "")) for each in captures)
         raise ShotError(
             f"{path}: no capture of sensor {sensor!r}; expected one; it has {ids}; set view in shot.toml"
         )
+    return capture
+
+
+def _files(capture: Mapping[str, Any], path: Path) -> dict[str, Path]:
+    """The files of a frame's passes, as its JSON names them."""
     found = {"rgb": _file(capture, path)}
-    annotations = capture.get("annotations")
     for ending, name in ANNOTATIONS:
-        for each in annotations if isinstance(annotations, list) else ():
-            if name not in found and str(each.get("@type", "")).endswith(ending) and each.get("filename"):
+        for each in _annotations(capture):
+            fits = str(each.get("@type", "")).endswith(ending) and each.get("filename")
+            if name not in found and fits and not _is_range(each):
                 found[name] = _file(each, path)
     return found
 

@@ -43,7 +43,9 @@ class PassSource:
 
     `files` is one path per frame of the shot, in order; for a video and for joints.json it is that one file.
     `origin` says where the pass came from: "png", "jpg", "tif", "exr", "json" or "video". `channels` are
-    those of an EXR that holds several passes; empty: the pass's usual ones.
+    those of an EXR that holds several passes; empty: the pass's usual ones. `files` of joints that are "solo"
+    are one a frame, and `channels` names the sensor. `palette`: colour -> id, where a picture's colours are
+    others than the ids.
     """
 
     name: str
@@ -51,6 +53,7 @@ class PassSource:
     origin: str
     video: VideoIndex | None = None
     channels: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
