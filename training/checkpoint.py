@@ -10,18 +10,21 @@ import io
 import logging
 import pickle
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.errors import DatasetError, OutputError
 from pipeline.files import write_bytes
 from training.loop import Trainer
+from training.validation import Validation
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,34 @@ class Saved:
     precision: str
     trained: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    average: list[torch.Tensor]  # empty without a moving average
+    history: list[tuple[int, dict[str, float]]]  # step -> validation loss of each concept
 
 
-def save(path: Path, trainer: Trainer, *, digest: str, seconds: float) -> None:
-    """Write the trainer's state to `path`. Raises `OutputError` when the system refuses."""
-    state = {
-        "version": VERSION,
-        "digest": digest,
-        "step": trainer.step,
-        "seconds": seconds,
-        "precision": trainer.precision,
-        "trained": trainer.trained.state(),
-        "optimizer": trainer.optimizer.state_dict(),
-    }
-    # By way of memory: torch's own file writer turns a full disk into a RuntimeError without its cause.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
+def save(
+    path: Path, trainer: Trainer, *, digest: str, seconds: float, history: Sequence[Validation] = ()
+) -> None:
+    """Write the trainer's state to `path`.
+
+    Raises `OutputError` when the system refuses, and `DatasetError` for weights that are not finite: then
+    what was at `path` before stays.
+    """
+    trained = trainer.trained.state()
+    if not all(bool(torch.isfinite(value).all()) for value in trained.values()):
+        raise DatasetError(f"train.lr: the weights are not finite after step {trainer.step}; lower lr")
+    saved = Saved(
+        digest=digest,
+        step=trainer.step,
+        seconds=seconds,
+        precision=trainer.precision,
+        trained=trained,
+        optimizer=trainer.optimizer.state_dict(),
+        scaler=trainer.scaler.state_dict(),
+        average=[] if trainer.average is None else trainer.average.values,
+        history=[(each.step, dict(each.losses)) for each in history],
+    )
+    _write(path, {"version": VERSION, **vars(saved)})
 
 
 def read(path: Path) -> Saved | None:
@@ -64,23 +78,55 @@ def read(path: Path) -> Saved | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["version"] != VERSION:
             raise KeyError(f"version {state['version']}")
-        fields = {name: state[name] for name in Saved.__dataclass_fields__}
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        TypeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
+        return Saved(**{name: state[name] for name in Saved.__dataclass_fields__})
+    except _DAMAGED as error:
         log.warning("%s: not a checkpoint of this program (%s); training starts afresh", path, error)
         return None
-    return Saved(**fields)
 
 
 def restore(trainer: Trainer, saved: Saved) -> None:
     """Put a checkpoint's weights, optimizer state and step into a trainer built with the same settings."""
     trainer.trained.load(saved.trained)
     trainer.optimizer.load_state_dict(saved.optimizer)
+    trainer.scaler.load_state_dict(saved.scaler)
+    if trainer.average is not None:
+        trainer.average.load(saved.average)
     trainer.step = saved.step
+
+
+def save_best(path: Path, trainer: Trainer, *, digest: str) -> None:
+    """Write the trainer's weights alone, as they are now. Raises `OutputError`."""
+    _write(path, {"digest": digest, "step": trainer.step, "trained": trainer.trained.state()})
+
+
+def read_best(path: Path, *, digest: str, step: int) -> dict[str, torch.Tensor]:
+    """The weights that `save_best` wrote after `step`. Raises `OutputError` where they are not there."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if (state["digest"], state["step"]) != (digest, step):
+            raise KeyError(f"of step {state['step']}")
+        trained: dict[str, torch.Tensor] = state["trained"]
+    except _DAMAGED as error:
+        raise OutputError(
+            f"{path}: the weights of step {step}, the best ones, are not there ({error}); "
+            "delete checkpoint.pt beside it to train anew, or set train.pick to 'last'"
+        ) from None
+    return trained
+
+
+_DAMAGED = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    TypeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    # By way of memory: torch's own file writer turns a full disk into a RuntimeError without its cause.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())

@@ -11,33 +11,40 @@ Everything is checked before a model is trained, and the first fault is told wit
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array
+from training.buckets import choose_bucket, crop_box
 from training.captions import lint, without_trigger
 from training.exposure import balanced_repeats
-from training.folders import caption_of, folder_beside, images_in, raise_first, read_beside, square
+from training.folders import caption_of, cut, folder_beside, images_in, raise_first, read_beside
 from training.pictures import read_picture
 from training.schema import Concept, DatasetFile
 
 log = logging.getLogger(__name__)
 
-BESIDE_THE_LORA = {"checkpoint_every", "sample_every", "samples"}  # settings that change none of its weights
+# Settings that change none of its weights.
+BESIDE_THE_LORA = {"checkpoint_every", "keep_every", "sample_every", "samples", "tensorboard"}
 ONE_IMAGE = (
     "the only image of the dataset: nothing tells the concept from this one picture; add images, 15 to 30"
 )
-ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions"}  # weight is in the repeats already
+_HELD_OUT = 4  # a stream of random numbers; training.schedule and training.order have the others
+ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions"}  # masks and shares are digested as they are
 
 
 @dataclass(frozen=True)
 class Example:
-    """One training image, cut to the model's square size."""
+    """One training image, cut to its bucket's size."""
 
     path: Path
     image: UInt8Array  # [H, W, 3] RGB
@@ -45,6 +52,9 @@ class Example:
     concept: int  # index into the file's concepts
     controls: Mapping[str, UInt8Array]  # kind -> [H, W, 3] RGB
     engine: UInt8Array | None = None  # [H, W, 3] RGB, what img2img would start from
+    mask: UInt8Array | None = None  # [H, W], 255 where the subject is
+    original: tuple[int, int] = (0, 0)  # H, W of the picture on disk
+    corner: tuple[int, int] = (0, 0)  # top, left of the cut in the picture once that is reduced
 
 
 @dataclass(frozen=True)
@@ -55,11 +65,45 @@ class Dataset:
     file: DatasetFile
     examples: tuple[Example, ...]
     size: int
+    weights: tuple[float, ...] | None = None  # each concept's; None where the file counts repeats itself
 
     @property
     def control_kinds(self) -> tuple[str, ...]:
         """The control kinds that at least one example has, sorted."""
         return tuple(sorted({kind for example in self.examples for kind in example.controls}))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each concept's part of all exposures, on any scale: its weight, or its repeats times its images."""
+        if self.weights is not None:
+            return self.weights
+        concepts = self.file.concept
+        numbers = [sum(one.concept == index for one in self.examples) for index in range(len(concepts))]
+        return tuple(float(each.repeats * n) for each, n in zip(concepts, numbers, strict=True))
+
+    def split(self) -> tuple[Dataset, Dataset]:
+        """What is trained on, and what `train.validation` holds out; always the same images of a dataset.
+
+        Raises `DatasetError` where a concept would keep no image to train on.
+        """
+        asked, held = self.file.train.validation, set[int]()
+        for index, concept in enumerate(self.file.concept):
+            own = [i for i, one in enumerate(self.examples) if one.concept == index]
+            count = int(asked) if asked >= 1 else math.ceil(asked * len(own))
+            if count >= len(own):
+                raise DatasetError(
+                    f"{self.path}:train.validation: {asked:g} holds out {count} of the {len(own)} images of "
+                    f"'{concept.trigger}'; leave at least one to train on"
+                )
+            order = np.random.default_rng([self.file.train.seed, _HELD_OUT, index]).permutation(len(own))
+            held |= {own[place] for place in order[:count]}
+        kept = (tuple(e for i, e in enumerate(self.examples) if (i in held) == out) for out in (False, True))
+        training, validation = (replace(self, examples=examples) for examples in kept)
+        return training, validation
+
+    def with_name(self, name: str) -> Dataset:
+        """The same dataset for a result of another name."""
+        return replace(self, file=self.file.model_copy(update={"name": name}))
 
     def with_steps(self, steps: int) -> Dataset:
         """The same dataset with another number of training steps."""
@@ -71,6 +115,7 @@ class Dataset:
         unused: dict[str, Any] = {"train": BESIDE_THE_LORA, "concept": {"__all__": ABOUT_THE_IMAGES}}
         settings = self.file.model_dump_json(by_alias=True, exclude=unused)
         state = hashlib.sha256(settings.encode())
+        state.update(repr([share / sum(self.shares) for share in self.shares]).encode())
         for example in self.examples:
             state.update(f"\0{example.path.name}\0{example.concept}\0{example.caption}\0".encode())
             state.update(example.image.tobytes())
@@ -79,22 +124,37 @@ class Dataset:
                 state.update(example.controls[kind].tobytes())
             if example.engine is not None:
                 state.update(b"engine" + example.engine.tobytes())
+            if example.mask is not None:
+                state.update(b"mask" + example.mask.tobytes())
         return state.hexdigest()
 
 
-def load_dataset(path: Path, file: DatasetFile, *, size: int, control_kinds: Sequence[str]) -> Dataset:
+def load_dataset(
+    path: Path, file: DatasetFile, *, size: int, control_kinds: Sequence[str], bucket_step: int = 0
+) -> Dataset:
     """Read all that the dataset file at `path` names, for a model of `size` pixels that knows these controls.
 
+    `bucket_step`: images keep their aspect with sides in steps of so many pixels; 0: centred squares.
     Raises `DatasetError`, one line, on the first fault: see the module's tests for the list.
     """
     examples: list[Example] = []
     for index, concept in enumerate(file.concept):
         where = f"{path}:concept[{index + 1}]"
-        examples += _read_concept(path.parent, concept, index, size=size, kinds=control_kinds, where=where)
+        choose = functools.partial(choose_bucket, base=size, step=bucket_step)
+        examples += _read_concept(
+            path.parent, concept, index, choose=choose, size=size, kinds=control_kinds, where=where
+        )
     if len(examples) == 1:
         raise DatasetError(f"{examples[0].path}: {ONE_IMAGE}")
     counts = [sum(example.concept == index for example in examples) for index in range(len(file.concept))]
-    return Dataset(path=path, file=_weighed(path, file, counts), examples=tuple(examples), size=size)
+    weights = tuple(1.0 if each.weight is None else each.weight for each in file.concept)
+    return Dataset(
+        path=path,
+        file=_weighed(path, file, counts),
+        examples=tuple(examples),
+        size=size,
+        weights=weights if file.is_balanced else None,
+    )
 
 
 def check_captions(dataset: Dataset, *, count_tokens: Callable[[str], int], max_tokens: int) -> None:
@@ -148,7 +208,14 @@ def _weighed(path: Path, file: DatasetFile, counts: Sequence[int]) -> DatasetFil
 
 
 def _read_concept(
-    root: Path, concept: Concept, index: int, *, size: int, kinds: Sequence[str], where: str
+    root: Path,
+    concept: Concept,
+    index: int,
+    *,
+    choose: Callable[[int, int], tuple[int, int] | None],
+    size: int,
+    kinds: Sequence[str],
+    where: str,
 ) -> list[Example]:
     folder = root / concept.images
     images = images_in(folder, where)
@@ -160,11 +227,16 @@ def _read_concept(
             for fault in lint(caption, trigger=concept.trigger, invariant=concept.invariant)
         ]
     )
-    used = _control_kinds(folder, concept, kinds, where)
-    renders = folder_beside(root, concept.engine, "engine", where, advice="the engine's render of each image")
-    masks = folder_beside(root, concept.masks, "masks", where, advice="the mask of each image")
-    if masks is not None:
-        log.warning("%s.masks: checked, but training does not weigh the loss by masks yet", where)
+    advice = "the engine's render of each image"
+    beside = _Beside(
+        controls={
+            kind: (folder.parent / kind, f"or take '{kind}' out of {where}.controls")
+            for kind in _control_kinds(folder, concept, kinds, where)
+        },
+        engine=folder_beside(root, concept.engine, "engine", where, advice=advice),
+        masks=folder_beside(root, concept.masks, "masks", where, advice="the mask of each image"),
+        where=where,
+    )
     examples = []
     for path in images:
         read = read_picture(path)
@@ -172,29 +244,57 @@ def _read_concept(
         for note in read.notes:
             log.warning("%s: %s", path, note)
         height, width = whole.shape[:2]
-        if min(height, width) < size:
+        bucket = choose(height, width)
+        if bucket is None:
             raise DatasetError(
                 f"{path}: {width}x{height} pixels, the model trains at {size}x{size}; use a larger image"
             )
-        controls = {
-            kind: read_beside(
-                folder.parent / kind,
-                path,
-                whole,
-                size=size,
-                advice=f"{path.name} needs its control image, or take '{kind}' out of {where}.controls",
-            )
-            for kind in used
-        }
-        engine = None
-        if renders is not None:
-            advice = f"{path.name} needs the engine's render of it, or take engine out of {where}"
-            engine = read_beside(renders, path, whole, size=size, advice=advice)
-        if masks is not None:
-            advice = f"{path.name} needs its mask, or take masks out of {where}"
-            read_beside(masks, path, whole, size=size, advice=advice)
-        examples.append(Example(path, square(whole, size), captions[path], index, controls, engine))
+        top, left, tall, _ = crop_box(height, width, bucket=bucket)
+        shrink = bucket[0] / tall
+        one = Example(
+            path=path,
+            image=cut(whole, bucket),
+            caption=captions[path],
+            concept=index,
+            controls={},
+            original=(height, width),
+            corner=(round(top * shrink), round(left * shrink)),
+        )
+        examples.append(beside.join(one, whole, bucket))
     return examples
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The folders of pictures that belong to a concept's images; None where there is none."""
+
+    controls: Mapping[str, tuple[Path, str]]  # kind -> folder, and what to do without it
+    engine: Path | None
+    masks: Path | None
+    where: str
+
+    def join(self, example: Example, whole: UInt8Array, bucket: tuple[int, int]) -> Example:
+        """The example with its pictures out of the folders, cut as it is. Raises `DatasetError`."""
+        name = example.path.name
+
+        def read(folder: Path, advice: str) -> UInt8Array:
+            return read_beside(folder, example.path, whole, bucket=bucket, advice=f"{name} needs {advice}")
+
+        controls = {
+            kind: read(folder, f"its control image, {otherwise}")
+            for kind, (folder, otherwise) in self.controls.items()
+        }
+        engine = mask = None
+        if self.engine is not None:
+            engine = read(self.engine, f"the engine's render of it, or take engine out of {self.where}")
+        if self.masks is not None:
+            mask = read(self.masks, f"its mask, or take masks out of {self.where}").max(axis=2)
+            if not mask.any():
+                raise DatasetError(
+                    f"{self.masks / example.path.stem}.png: all black where {name} is looked at; "
+                    "paint the subject white, or take the image out"
+                )
+        return replace(example, controls=controls, engine=engine, mask=mask)
 
 
 def _control_kinds(folder: Path, concept: Concept, kinds: Sequence[str], where: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, read_image, resize
+from training.buckets import crop_box
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 CAPTION_SUFFIXES = (".txt", ".caption")
@@ -125,7 +126,9 @@ def folder_beside(root: Path, name: str | None, key: str, where: str, *, advice:
     return folder
 
 
-def read_beside(folder: Path, image: Path, whole: UInt8Array, *, size: int, advice: str) -> UInt8Array:
+def read_beside(
+    folder: Path, image: Path, whole: UInt8Array, *, bucket: tuple[int, int], advice: str
+) -> UInt8Array:
     """The picture of the same stem and size in another folder, cut alike; `advice`: if there is none."""
     path = folder / f"{image.stem}.png"
     if not path.is_file():
@@ -134,16 +137,14 @@ def read_beside(folder: Path, image: Path, whole: UInt8Array, *, size: int, advi
     if picture.shape != whole.shape:
         found, wanted = (f"{array.shape[1]}x{array.shape[0]}" for array in (picture, whole))
         raise DatasetError(f"{path}: {found} pixels, but {image.name} has {wanted}; make it the same size")
-    return square(picture, size)
+    return cut(picture, bucket)
 
 
-def square(image: UInt8Array, size: int) -> UInt8Array:
-    """The centred square of an image, area-averaged down to `size`; never enlarged."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square: UInt8Array = resize(image[top : top + side, left : left + side], height=size, width=size)
-    return square
+def cut(image: UInt8Array, bucket: tuple[int, int]) -> UInt8Array:
+    """The centred part of an image with the bucket's aspect, area-averaged down to it; never enlarged."""
+    top, left, tall, wide = crop_box(*image.shape[:2], bucket=bucket)
+    part: UInt8Array = resize(image[top : top + tall, left : left + wide], height=bucket[0], width=bucket[1])
+    return part
 
 
 def raise_first(faults: list[str]) -> None:

@@ -62,10 +62,22 @@ def restyling_noise(
     return noise + signal / sigma * (source - latents), sigma.square().flatten()
 
 
-def weighted_mse(predicted: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-    """Mean over the batch of weight [B] times each example's own mean squared error."""
-    error = (predicted.float() - wanted.float()).square().flatten(1).mean(dim=1)  # [B]
-    return (weight * error).mean()
+def weighted_mse(predicted: Tensor, wanted: Tensor, weight: Tensor, area: Tensor | None = None) -> Tensor:
+    """Mean over the batch of weight [B] times each example's own mean squared error.
+
+    With `area` [B, 1, h, w] >= 0 an example's mean is over its places as they count there. It stays a mean,
+    so an example with a small mask has the same share of the loss as one with a large mask.
+    """
+    error = (predicted.float() - wanted.float()).square()  # [B, C, h, w]
+    if area is None:
+        return (weight * error.flatten(1).mean(dim=1)).mean()
+    each = (area * error).flatten(1).sum(dim=1) / (area.flatten(1).sum(dim=1) * error.shape[1])  # [B]
+    return (weight * each).mean()
+
+
+def mask_area(mask: Tensor, *, outside: float) -> Tensor:
+    """How much each place counts, for masks in [0, 1]: 1 inside, `outside` outside."""
+    return outside + (1.0 - outside) * mask
 
 
 def _mix(alphas_cumprod: Tensor, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

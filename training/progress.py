@@ -22,12 +22,12 @@ class TrainProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  {task.fields[rate]} images/s"),
+            TextColumn("loss {task.fields[loss]}{task.fields[judged]}  {task.fields[rate]} images/s"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not shown,
         )
-        self._task = self._bar.add_task(title, total=num_steps, completed=done, loss="-", rate="-")
+        self._task = self._bar.add_task(title, total=num_steps, completed=done, loss="-", rate="-", judged="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -45,3 +45,7 @@ class TrainProgress:
         self._seconds += seconds
         rate = f"{self._images / self._seconds:.1f}" if self._seconds > 0 else "-"
         self._bar.update(self._task, completed=step, loss=f"{self.loss:.4f}", rate=rate)
+
+    def judged(self, loss: float) -> None:
+        """The held-out images had this loss."""
+        self._bar.update(self._task, judged=f"  held out {loss:.4f}")

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DatasetError, ModelError
-from pipeline.files import file_digest
+from pipeline.files import file_digest, known_digest
 from pipeline.models import FAMILIES, Family, find_model
-from pipeline.models.architectures import architecture
 from training.dataset import Dataset, load_dataset
-from training.schema import read_dataset_file
+from training.schema import TrainSettings, read_dataset_file
 
 DEFAULT_OUT = Path("out") / "loras"
-_MODEL_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_MODEL_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -60,27 +59,34 @@ def train_from_file(
     digest = hashlib.sha256(f"{data.digest()} {weights}".encode()).hexdigest()
 
     from training import session  # loads torch: not before the files have been looked at
+    from training.steps import Results
 
-    results = session.Results(out if out is not None else DEFAULT_OUT / data.file.name, data.file.name)
+    results = Results(out if out is not None else DEFAULT_OUT / data.file.name, data.file.name)
     seconds = session.seconds_if_finished(data, results, digest=digest)
     if seconds is None:
-        seconds = session.train(data, model, results, digest=digest, progress=progress, device=device)
+        seconds = session.train(
+            data, model, results, digest=digest, weights=weights, progress=progress, device=device
+        )
     settings = data.file.train
     return TrainResult(
         lora=results.lora,
         steps=settings.steps,
         seconds=seconds,
-        images_per_second=settings.steps * settings.batch / max(seconds, 1e-9),
+        images_per_second=settings.steps * settings.step_images / max(seconds, 1e-9),
         samples=results.samples,
     )
 
 
 def model_digest(folder: Path, control_kinds: Sequence[str]) -> str:
-    """sha256 over the files that a training with these controls reads of a model folder; loads nothing.
+    """sha256 over the files that a training with these controls reads of a model; loads nothing.
+
+    `folder` may be one file, too.
 
     Raises `ModelError` for a file that cannot be read; what is missing is for `load_model` to tell.
     """
     state = hashlib.sha256()
+    if folder.is_file():
+        return known_digest(folder)
     for part in (*_MODEL_PARTS, *(f"controlnet_{kind}" for kind in sorted(control_kinds))):
         for path in sorted(path for path in (folder / part).rglob("*") if path.is_file()):
             try:
@@ -91,27 +97,34 @@ def model_digest(folder: Path, control_kinds: Sequence[str]) -> str:
     return state.hexdigest()
 
 
-def _check_trainable(family: Family, model: Path) -> None:
-    """Refuse what training cannot take yet: two text encoders, and models that are one file."""
-    if len(architecture(family.name).text_encoders) > 1:
-        raise ModelError(
-            f"model {model}: is {family.title}, which training does not take yet; expected the miniature "
-            '("mini") or a Stable Diffusion 1.5 folder in diffusers layout'
-        )
-    if not model.is_dir():
-        raise ModelError(
-            f"model {model}: is one file, which training does not take yet; expected the miniature "
-            '("mini") or a folder in diffusers layout'
-        )
-
-
 def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
-    """The checked dataset, the model's name or path, and its folder. Loads no weights."""
+    """The checked dataset, the model's name or path, and its folder or file. Loads no weights."""
     file = read_dataset_file(path)
     if steps is not None and steps < 1:
         raise DatasetError(f"--steps {steps}: expected 1 or more")
     model: str | Path = file.model if file.model in FAMILIES else path.parent / file.model
-    family, folder = find_model(model)
-    _check_trainable(family, folder)
-    data = load_dataset(path, file, size=family.default_size, control_kinds=family.control_kinds)
-    return data if steps is None else data.with_steps(steps), model, folder
+    family, place = find_model(model)
+    data = load_dataset(
+        path,
+        file,
+        size=_size(path, file.train, family),
+        # a file has no ControlNets in it
+        control_kinds=family.control_kinds if place.is_dir() else (),
+        bucket_step=family.bucket_step if file.train.buckets else 0,
+    )
+    return data if steps is None else data.with_steps(steps), model, place
+
+
+def _size(path: Path, train: TrainSettings, family: Family) -> int:
+    """The side that images are cut to. Raises `DatasetError` where the model cannot take it."""
+    if train.size is None or train.size == family.default_size:
+        return family.default_size
+    if family.bucket_step == 0:
+        raise DatasetError(
+            f"{path}:train.size: {train.size}; {family.title} trains at {family.default_size}: take size out"
+        )
+    if train.size % family.bucket_step:
+        raise DatasetError(
+            f"{path}:train.size: {train.size}; {family.title} needs a multiple of {family.bucket_step}"
+        )
+    return train.size

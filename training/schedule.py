@@ -1,4 +1,4 @@
-"""What step k of a training sees: which images, which random numbers, which learning rate.
+"""What step k of a training draws and how large its step is.
 
 Everything is a pure function of (seed, step), so nothing but the step has to be kept to resume exactly.
 """
@@ -6,49 +6,56 @@ Everything is a pure function of (seed, step), so nothing but the step has to be
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import torch
 
-# The streams of random numbers; two streams never share a seed.
-_ORDER, _STEP = 0, 1
+# The streams of random numbers; two streams never share a seed. `training.order` has 0 and 2.
+_STEP, _VALIDATION = 1, 3
 
 WARMUP_SHARE = 0.05  # field-notes section 2
 
 
-def learning_rate_factor(step: int, num_steps: int) -> float:
-    """Factor in (0, 1] on the learning rate at `step`, from 0: 5 % linear warm-up, then a cosine to 0."""
-    warmup = max(1, round(WARMUP_SHARE * num_steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    share = (step - warmup) / max(1, num_steps - warmup)
+def _cosine(share: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-def batch_indices(step: int, *, batch: int, repeats: Sequence[int], seed: int) -> list[int]:
-    """Indices into the examples for one step; `repeats[i]` is how often an epoch shows example i.
-
-    Batches are cut from an endless row of permuted epochs, across their borders. So after any number of whole
-    epochs each example was seen exactly `repeats[i]` times per epoch, and at no moment do two of equal
-    repeats differ by more than that.
-    """
-    slots = [index for index, times in enumerate(repeats) for _ in range(times)]
-    if not slots:
-        raise ValueError("batch_indices: no examples")
-    chosen = []
-    for position in range(step * batch, (step + 1) * batch):
-        epoch, place = divmod(position, len(slots))
-        chosen.append(slots[_permutation(epoch, len(slots), seed)[place]])
-    return chosen
+def _linear(share: float) -> float:
+    return 1.0 - share
 
 
-def _permutation(epoch: int, count: int, seed: int) -> list[int]:
-    order: list[int] = np.random.default_rng([seed, _ORDER, epoch]).permutation(count).tolist()
-    return order
+def _constant(share: float) -> float:
+    return 1.0
+
+
+# After the warm-up: share of it that is over, in [0, 1) -> factor.
+SHAPES: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {"cosine": _cosine, "linear": _linear, "constant": _constant}
+)
+
+
+def learning_rate_factor(
+    step: int, num_steps: int, *, shape: str = "cosine", warmup_share: float = WARMUP_SHARE
+) -> float:
+    """Factor in (0, 1] on the learning rate at `step`, from 0: linear warm-up, then one of `SHAPES`."""
+    warmup = max(1, round(warmup_share * num_steps)) if warmup_share > 0 else 0
+    if step < warmup:
+        return (step + 1) / warmup
+    return SHAPES[shape]((step - warmup) / max(1, num_steps - warmup))
 
 
 def step_generator(step: int, *, seed: int) -> torch.Generator:
     """The generator (on the CPU, whatever the device) from which a step draws all its random numbers."""
-    state = np.random.SeedSequence([seed, _STEP, step]).generate_state(1, np.uint64)[0]
+    return _generator([seed, _STEP, step])
+
+
+def validation_generator(number: int, *, seed: int) -> torch.Generator:
+    """The generator of held-out example `number`: the same noise whenever it is judged."""
+    return _generator([seed, _VALIDATION, number])
+
+
+def _generator(key: list[int]) -> torch.Generator:
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)  # torch takes a signed 64-bit seed

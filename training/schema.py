@@ -23,14 +23,14 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import DatasetError
+from training.step_settings import StepSettings, StrictModel
 
 ConceptKind = Literal["character", "place", "style", "object"]
 View = Literal["front", "three-quarter", "profile left", "profile right", "back"]
 """How a subject is seen; "profile left" looks towards the picture's left edge."""
-Precision = Literal["auto", "fp32", "bf16"]
 Kind = Literal["lora", "dora", "loha", "lokr"]
 """What is trained: docs/training.md."""
 Layout = Literal["kohya", "peft"]
@@ -40,13 +40,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name a
 ALL_VIEWS: tuple[View, ...] = get_args(View)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, populate_by_name=False, allow_inf_nan=False
-    )
-
-
-class Concept(_Strict):
+class Concept(StrictModel):
     """One thing to learn: a folder of images, each with its caption beside it."""
 
     trigger: str = Field(min_length=1)
@@ -84,8 +78,8 @@ class Concept(_Strict):
         return ALL_VIEWS if self.kind in ("character", "object") else ()
 
 
-class TrainSettings(_Strict):
-    """How to train. The defaults suit about 20 images on the miniature."""
+class TrainSettings(StepSettings):
+    """How to train: what, and with `StepSettings` how. The defaults suit about 20 images on the miniature."""
 
     kind: Kind = "lora"
     layout: Layout = "kohya"
@@ -96,9 +90,6 @@ class TrainSettings(_Strict):
     """Rank for the UNet's convolutions, alpha in the same ratio (LoCon's conv_dim); 0: attention only."""
     lr: float = Field(default=1e-3, gt=0, le=1.0)
     text_lr: float = Field(default=0.0, ge=0, le=1.0)
-    steps: int = Field(default=250, ge=1)
-    batch: int = Field(default=8, ge=1, le=1024)
-    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     caption_dropout: float = Field(default=0.05, ge=0, le=1)
     """Share of captions cut down to the trigger alone."""
     control_probability: float = Field(default=0.7, ge=0, le=1)
@@ -109,12 +100,6 @@ class TrainSettings(_Strict):
     min_snr_gamma: float = Field(default=5.0, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    precision: Precision = "auto"
-    checkpoint_every: int = Field(default=100, ge=1)
-    sample_every: int = Field(default=0, ge=0)
-    """Sample images every so many steps; 0: at the end only."""
-    samples: tuple[str, ...] = Field(default=(), strict=False)
-    """Prompts of the sample images; none: captions of the dataset."""
 
     @model_validator(mode="after")
     def _layout_holds_kind(self) -> TrainSettings:
@@ -123,7 +108,7 @@ class TrainSettings(_Strict):
         return self
 
 
-class DatasetFile(_Strict):
+class DatasetFile(StrictModel):
     """A whole dataset file."""
 
     model: str = "mini"

@@ -1,6 +1,6 @@
 """The heavy half of a training, once its dataset is known to be good: everything here needs torch.
 
-load model -> encode -> [ step, checkpoint, sample ] -> contact sheet -> export
+load model -> encode -> [ step, judge, keep, checkpoint, sample ] -> pick -> contact sheet -> export
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,41 +16,20 @@ from pipeline.models import Model, count_tokens, load_model
 from pipeline.output import check_space
 from training import checkpoint, export, sheet
 from training.adapters import table
-from training.adapters.trained import Job
+from training.adapters.trained import Job, trains_text
+from training.board import check_tensorboard
+from training.cache import Cache
 from training.dataset import Dataset, check_captions
-from training.interrupt import deferred_interrupt
-from training.loop import Trainer, prepare, resolve_precision
-from training.progress import TrainProgress
+from training.loop import Trainer
+from training.material import Material, prepare
+from training.optimizers import check_optimizer
+from training.parallel import Workers, join
+from training.precision import resolve_precision
+from training.schema import TrainSettings
+from training.steps import Results, Run, log_exposure, take_steps
+from training.validation import Validation, best
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Results:
-    """Where a training's files lie."""
-
-    folder: Path
-    name: str
-
-    @property
-    def lora(self) -> Path:
-        """Written last: where it bears a training's stamp, the other files are that training's too."""
-        return self.folder / f"{self.name}.safetensors"
-
-    @property
-    def sidecar(self) -> Path:
-        """A1111's, beside the LoRA."""
-        return self.lora.with_suffix(".json")
-
-    @property
-    def samples(self) -> Path:
-        """The contact sheet."""
-        return self.folder / "samples.png"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where the next run goes on."""
-        return self.folder / "checkpoint.pt"
 
 
 def seconds_if_finished(data: Dataset, results: Results, *, digest: str) -> float | None:
@@ -72,11 +50,22 @@ def train(
     results: Results,
     *,
     digest: str,
+    weights: str,
     progress: bool,
     device: str | None,
 ) -> float:
-    """Train, or go on, and write all results; returns the seconds spent on steps, over all runs."""
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    """Train, or go on, and write all results; returns the seconds spent on steps, over all runs.
+
+    `digest` is the whole training's, `weights` the model's alone.
+    """
+    workers, device = join(device)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    settings = data.file.train
+    check_optimizer(settings.optimizer, place)
+    resolve_precision(settings.precision, place)
+    if settings.tensorboard:
+        check_tensorboard()
+    training, held_out = data.split()
     model = load_model(model_path, controls=data.control_kinds, device=place)
     check_captions(
         data,
@@ -84,11 +73,30 @@ def train(
         max_tokens=int(model.tokenizer.model_max_length),
     )
     check_space(results.folder, _needed_bytes(model))
-    trainer, seconds = _begin(model, data, results.checkpoint, digest=digest)
-    seconds = _take_steps(trainer, data, results, digest=digest, seconds=seconds, progress=progress)
-    sheet.write_sheet(trainer.trained, data, results.samples)
-    trainer.trained.export(Job(folder=results.folder, dataset=data, stamp=_stamp(data, digest)))
-    return seconds
+    cache = Cache.open(results.cache, model=f"{weights} {place.type} {model.dtype}")
+    run = _begin(model, data, training, results, digest=digest, cache=cache, workers=workers)
+    run.held_out = prepare(model, held_out, cache=cache) if held_out.examples else None
+    if run.leads:
+        cache.save()
+    take_steps(run, progress=progress)
+    if run.leads:
+        _finish(run)
+    workers.wait()
+    return run.seconds
+
+
+def _finish(run: Run) -> None:
+    """Write the result: the weights picked, as files and as pictures."""
+    trainer, settings = run.trainer, run.data.file.train
+    picked = best(run.history) if settings.pick == "validation" else None
+    log_exposure(run)
+    with trainer.result():
+        if picked is not None and picked.step != trainer.step:
+            log.info("picked step %d, validation loss %.4f", picked.step, picked.mean)
+            trainer.trained.load(checkpoint.read_best(run.results.best, digest=run.digest, step=picked.step))
+        sheet.write_sheet(trainer.trained, run.data, run.results.samples)
+        stamp = _stamp(run.data, run.digest)
+        trainer.trained.export(Job(folder=run.results.folder, dataset=run.data, stamp=stamp))
 
 
 def _stamp(data: Dataset, digest: str) -> str:
@@ -101,47 +109,38 @@ def _needed_bytes(model: Model) -> int:
     return sum(int(p.numel()) * 4 for p in model.unet.parameters()) + (16 << 20)
 
 
-def _begin(model: Model, data: Dataset, path: Path, *, digest: str) -> tuple[Trainer, float]:
-    """A trainer at its checkpoint's step, or at step 0; and the seconds already spent."""
+def _begin(
+    model: Model,
+    data: Dataset,
+    training: Dataset,
+    results: Results,
+    *,
+    digest: str,
+    cache: Cache,
+    workers: Workers,
+) -> Run:
+    """A run at its checkpoint's step, or at step 0."""
     settings = data.file.train
-    saved = checkpoint.read(path)
+    saved = checkpoint.read(results.checkpoint)
     if saved is not None and saved.digest != digest:
-        log.warning("%s: of other images, settings or model; training starts afresh", path)
+        log.warning("%s: of other images, settings or model; training starts afresh", results.checkpoint)
         saved = None
     precision = saved.precision if saved else resolve_precision(settings.precision, model.device)
-    material = prepare(model, data)
+    material = prepare(model, training, cache=cache)
     trained = table.build(model, settings, data.file.concept)
-    trainer = Trainer(trained, material, settings, precision=precision)
-    if saved is None:
-        return trainer, 0.0
-    checkpoint.restore(trainer, saved)
-    log.info("%s: going on at step %d of %d", path, trainer.step, settings.steps)
-    return trainer, saved.seconds
+    trainer = Trainer(trained, material, settings, precision=precision, cache=cache, workers=workers)
+    if not trains_text(trained):
+        trainer.texts.read_ahead(_texts(material, settings))
+    run = Run(data, results, digest, trainer, held_out=None)
+    if saved is not None:
+        checkpoint.restore(trainer, saved)
+        run.seconds, run.saved_step = saved.seconds, saved.step
+        run.history = [Validation(step, dict(losses)) for step, losses in saved.history]
+        log.info("%s: going on at step %d of %d", results.checkpoint, trainer.step, settings.steps)
+    return run
 
 
-def _take_steps(
-    trainer: Trainer, data: Dataset, results: Results, *, digest: str, seconds: float, progress: bool
-) -> float:
-    """Take the steps that are left; returns the seconds spent on all of them."""
-    settings = data.file.train
-    bar = TrainProgress(
-        f"training {data.file.name}",
-        num_steps=settings.steps,
-        done=trainer.step,
-        batch=settings.batch,
-        shown=progress,
-    )
-    with bar, deferred_interrupt() as asked:
-        while trainer.step < settings.steps:
-            loss, spent = trainer.timed_step()
-            seconds += spent
-            bar.update(trainer.step, loss, spent)
-            done = trainer.step == settings.steps
-            if done or asked.is_set() or trainer.step % settings.checkpoint_every == 0:
-                checkpoint.save(results.checkpoint, trainer, digest=digest, seconds=seconds)
-            if asked.is_set() and not done:
-                raise KeyboardInterrupt
-            if settings.sample_every and trainer.step % settings.sample_every == 0 and not done:
-                picture = results.folder / "samples" / f"step_{trainer.step:06d}.png"
-                sheet.write_sheet(trainer.trained, data, picture)
-    return seconds
+def _texts(material: Material, settings: TrainSettings) -> list[str]:
+    """All that a training says to a text encoder that learns nothing."""
+    texts = [*material.captions, *(material.triggers if settings.caption_dropout > 0 else ())]
+    return [*texts, *(material.plain if settings.prior_weight > 0 else ())]

@@ -42,9 +42,8 @@ def choose_samples(dataset: Dataset) -> list[Sample]:
     return [Sample(prompts[i] if prompts else example.caption, example) for i, example in enumerate(spread)]
 
 
-def draw_samples(model: Model, samples: list[Sample], *, size: int, seed: int) -> UInt8Array:
-    """One image per sample with the model as it is now, uint8 RGB [N, size, size, 3]."""
-    grey = np.full((1, size, size, 3), _GREY, np.uint8)
+def draw_samples(model: Model, samples: list[Sample], *, seed: int) -> list[UInt8Array]:
+    """One image per sample with the model as it is now, uint8 RGB [H, W, 3], of its example's size."""
     images = []
     for number, sample in enumerate(samples):
         controls: Mapping[str, UInt8Array] = {kind: c[None] for kind, c in sample.example.controls.items()}
@@ -57,8 +56,9 @@ def draw_samples(model: Model, samples: list[Sample], *, size: int, seed: int) -
             scheduler="ddim",
             controls=tuple(ControlUse(kind=kind, weight=1.0, start=0.0, end=1.0) for kind in controls),
         )
-        images.append(img2img(model, grey, controls, settings, [seed + number]))
-    return np.concatenate(images)
+        grey = np.full((1, *sample.example.image.shape), _GREY, np.uint8)
+        images.append(img2img(model, grey, controls, settings, [seed + number])[0])
+    return images
 
 
 def write_sheet(trained: Trained, dataset: Dataset, path: Path) -> None:
@@ -66,15 +66,14 @@ def write_sheet(trained: Trained, dataset: Dataset, path: Path) -> None:
     samples = choose_samples(dataset)
     seed = dataset.file.train.seed
     trained.model.said.clear()  # steps may have changed what a prompt means
-    after = draw_samples(trained.model, samples, size=dataset.size, seed=seed)
+    after = draw_samples(trained.model, samples, seed=seed)
     with trained.disabled():
-        before = draw_samples(trained.model, samples, size=dataset.size, seed=seed)
-    blank = np.zeros_like(after[0])
+        before = draw_samples(trained.model, samples, seed=seed)
     columns = ["training image", *dataset.control_kinds, "before", "after"]
     rows = [
         [
             sample.example.image,
-            *(sample.example.controls.get(kind, blank) for kind in dataset.control_kinds),
+            *(sample.example.controls.get(kind, np.zeros_like(after[i])) for kind in dataset.control_kinds),
             before[i],
             after[i],
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,31 @@ def encode_prompts(
     chunk.
     Raises ModelError for `<lora:...>` in a prompt, a weight out of range, a clip_skip beyond the layers.
     """
+    return _encode(model, prompts, clip_skip=clip_skip, num_chunks=num_chunks)
+
+
+def encode_captions(model: Model, captions: Sequence[str]) -> Conditioning:
+    """Plain text, as training reads it -> what a render of the same words is conditioned on, row per caption.
+
+    Brackets are text. Gradients flow where a text encoder or the vectors of a word learn; wrap in
+    `torch.no_grad()` otherwise. Raises ModelError for a caption longer than one chunk.
+    """
+    for caption in dict.fromkeys(captions):
+        if count_chunks(model, _as_text(caption)) > 1:
+            length = chunk_length(model.text_encoder, model.tokenizer)
+            raise ModelError(
+                f"caption '{caption[:40]}...': longer than the {length} tokens that model "
+                f"'{model.family.name}' reads at once; shorten it"
+            )
+    return _encode(model, [_as_text(caption) for caption in captions], clip_skip=1, num_chunks=1)
+
+
+def _as_text(caption: str) -> str:
+    """A prompt that says the caption, whatever brackets it has."""
+    return re.sub(r"[\\()\[\]]", lambda bracket: "\\" + bracket[0], caption)
+
+
+def _encode(model: Model, prompts: Sequence[str], *, clip_skip: int, num_chunks: int) -> Conditioning:
     unique = list(dict.fromkeys(prompts))
     readers = _readers(model)
     chunked = [[reader.chunks(prompt) for prompt in unique] for reader in readers]

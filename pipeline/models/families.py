@@ -12,8 +12,9 @@ from types import MappingProxyType
 class Family:
     """One row: what differs between families of Stable-Diffusion-shaped models.
 
-    `title` is what people call it. `size_multiple` and `default_size` are pixels. `context_width` is the
-    UNet's `cross_attention_dim`, by which files and folders on disk are recognised. `lora_architecture`
+    `title` is what people call it. `size_multiple`, `default_size` and `bucket_step` are pixels; training
+    cuts images to sides in steps of `bucket_step`, to squares where that is 0. `context_width` is the UNet's
+    `cross_attention_dim`, by which files and folders on disk are recognised. `lora_architecture`
     (modelspec.architecture) and `base_model_version` (ss_base_model_version) are what lookdev's LoRA files of
     this family say about themselves; `lora_base` is an expression that finds what others say there, in lower
     case with single spaces for all other characters. `frames_at_once` is how many frames share a forward pass
@@ -34,6 +35,7 @@ class Family:
     frames_at_once: int = 1
     half_vae: bool = True
     a1111_version: str = "Unknown"
+    bucket_step: int = 64
     folder: Path | None = None
 
 
@@ -51,6 +53,7 @@ _MINI = Family(
     base_model_version="lookdev_mini",
     lora_base=r"\blookdev mini\b",
     frames_at_once=4,
+    bucket_step=0,
     folder=Path(__file__).parent / "mini",
 )
 

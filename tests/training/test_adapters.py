@@ -7,38 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
+from small_material import small_material
 
 from pipeline.models import load_model
 from training import checkpoint
 from training.adapters.table import KINDS, build
-from training.loop import Material, Trainer
+from training.loop import Trainer
 from training.schema import Concept, TrainSettings
 
 CONCEPT = Concept.model_validate({"trigger": "irisbot", "class": "woman", "kind": "character"})
-TEXTS = ("irisbot woman", "irisbot in a hall")
-
-
-def material() -> Material:
-    """Two examples of noise, without controls."""
-    latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    return Material(
-        latents=latents,
-        controls={},
-        has_control={},
-        engine=torch.zeros_like(latents),
-        has_engine=torch.zeros(2, dtype=torch.bool),
-        captions=TEXTS,
-        triggers=("irisbot",) * 2,
-        plain=("woman", "a woman in a hall"),
-        repeats=(1, 1),
-    )
 
 
 def new_trainer(folder: Path, kind: str, **settings: object) -> Trainer:
     wanted = {"rank": 2, "batch": 1, "steps": 3, "text_lr": 1e-3, "kind": kind} | settings
     train = TrainSettings.model_validate(wanted)
     trained = build(load_model(folder, controls=()), train, [CONCEPT])
-    return Trainer(trained, material(), train, precision="fp32")
+    return Trainer(trained, small_material(), train, precision="fp32")
 
 
 @pytest.mark.parametrize("kind", KINDS)

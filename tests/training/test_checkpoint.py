@@ -9,32 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_material import small_material
 
 from pipeline.errors import OutputError
 from pipeline.models import load_model, lora_state
 from training import checkpoint
 from training.adapters.table import build
-from training.loop import Material, Trainer
+from training.loop import Trainer
 from training.schema import TrainSettings
 
 
 def new_trainer(folder: Path, *, seed: int) -> Trainer:
-    rng = torch.Generator().manual_seed(0)
-    texts = ("irisbot woman", "irisbot hall")
-    latents = torch.randn(2, 4, 32, 32, generator=rng)
-    material = Material(
-        latents=latents,
-        controls={},
-        has_control={},
-        engine=torch.zeros_like(latents),
-        has_engine=torch.zeros(2, dtype=torch.bool),
-        captions=texts,
-        triggers=("irisbot",) * 2,
-        plain=texts,
-        repeats=(1, 1),
-    )
     settings = TrainSettings(rank=2, batch=1, steps=4, seed=seed)
-    return Trainer(build(load_model(folder), settings), material, settings, precision="fp32")
+    return Trainer(build(load_model(folder), settings), small_material(), settings, precision="fp32")
 
 
 @pytest.fixture

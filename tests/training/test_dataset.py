@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DatasetError
-from pipeline.image import write_png
+from pipeline.image import read_png, write_png
 from training.dataset import Dataset, check_captions, load_dataset
 from training.schema import read_dataset_file
 
@@ -265,11 +265,19 @@ def test_keys_about_the_images_alone_make_no_other_training(folder: Path) -> Non
     assert load(folder).digest() == before  # one concept: any weight is all of it
 
 
-def test_masks_are_read_and_said_to_be_unused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_masks_are_read_and_part_of_the_training(folder: Path) -> None:
     shutil.copytree(folder / "depth", folder / "masks")
+    without = load(folder)
     (folder / "dataset.toml").write_text(TOML + 'masks = "masks"\n', encoding="utf-8")
-    load(folder)
-    assert "masks: checked, but training does not weigh the loss by masks yet" in caplog.text
+    dataset = load(folder)
+    assert without.examples[0].mask is None
+    for one in dataset.examples:
+        assert one.mask is not None and one.mask.shape == one.image.shape[:2] and one.mask.any()
+    assert dataset.digest() != without.digest()
+    black = np.zeros_like(read_png(folder / "masks/0001.png"))
+    write_png(folder / "masks/0001.png", black)
+    with pytest.raises(DatasetError, match=r"masks/0001\.png: all black where 0001\.png is looked at; paint"):
+        load(folder)
 
 
 def test_concepts_get_equal_exposure_whatever_their_folders(folder: Path) -> None:

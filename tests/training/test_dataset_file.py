@@ -89,7 +89,7 @@ def test_one_line_names_the_place(tmp_path: Path, old: str, new: str, expected: 
 
 def test_an_unknown_key_without_a_close_match_lists_the_keys(tmp_path: Path) -> None:
     message = fault(tmp_path, GOOD + "zzzz = 1\n")
-    assert "known keys: rank, alpha, " in message
+    assert "known keys: steps, batch, " in message
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ from pipeline.models import Model, encode_text, load_model, lora_state
 from training import losses
 from training.adapters.table import build
 from training.dataset import Dataset, load_dataset
-from training.loop import Draw, Material, Trainer, draw, prepare, resolve_precision
+from training.draws import Draw, draw, run_order, step_indices
+from training.loop import Trainer
+from training.material import Material, prepare
+from training.precision import resolve_precision
+from training.predict import Networks
 from training.schema import TrainSettings, read_dataset_file
 
 MakeDataset = Callable[[str], Path]
@@ -28,6 +32,12 @@ def load(make_dataset: MakeDataset, random_model: Path, train: str) -> tuple[Mod
     return model, dataset, prepare(model, dataset)
 
 
+def some_draw(material: Material, step: int, settings: TrainSettings) -> Draw:
+    """What a step of a run with these settings draws."""
+    indices = step_indices(run_order(material, settings), step, settings)
+    return draw(material, indices, step, settings, 1000)
+
+
 @pytest.fixture
 def trainer(make_dataset: MakeDataset, random_model: Path) -> Trainer:
     model, dataset, material = load(make_dataset, random_model, "steps = 4\nbatch = 2\nrank = 4\nalpha = 4.0")
@@ -36,7 +46,7 @@ def trainer(make_dataset: MakeDataset, random_model: Path) -> Trainer:
 
 def test_controls_join_with_their_probability_and_captions_drop_to_the_trigger(trainer: Trainer) -> None:
     settings = TrainSettings(batch=250, control_probability=0.7, caption_dropout=0.2)
-    draws = [draw(trainer.material, step, settings, 1000) for step in range(4)]
+    draws = [some_draw(trainer.material, step, settings) for step in range(4)]
     for kind in ("depth", "pose"):
         share = torch.cat([one.use_control[kind] for one in draws]).float().mean()
         assert share == pytest.approx(0.7, abs=0.06)  # 4 sigma of 1000 draws: 0.058
@@ -48,25 +58,25 @@ def test_controls_join_with_their_probability_and_captions_drop_to_the_trigger(t
 
 def test_timesteps_cover_the_whole_range_evenly_in_every_batch(trainer: Trainer) -> None:
     for step in range(5):
-        timesteps = draw(trainer.material, step, TrainSettings(batch=10), 1000).timesteps
+        timesteps = some_draw(trainer.material, step, TrainSettings(batch=10)).timesteps
         assert sorted(int(t) // 100 for t in timesteps) == list(range(10))
 
 
 def test_an_example_without_a_control_never_draws_it(trainer: Trainer) -> None:
     has = {"depth": torch.tensor([True, False, True, False])}
     material = replace(trainer.material, has_control=has)
-    one = draw(material, 0, TrainSettings(batch=40, control_probability=1.0), 1000)
+    one = some_draw(material, 0, TrainSettings(batch=40, control_probability=1.0))
     assert [bool(used) for used in one.use_control["depth"]] == [index % 2 == 0 for index in one.indices]
 
 
 def test_controlnets_run_on_their_rows_only_and_equal_the_plain_calls(trainer: Trainer) -> None:
     model, material = trainer.model, trainer.material
-    one = draw(material, 0, TrainSettings(batch=3), 1000)
+    one = some_draw(material, 0, TrainSettings(batch=3))
     used = {"depth": torch.tensor([True, False, True]), "pose": torch.tensor([False, False, True])}
     one = replace(one, use_control=used)
-    noisy = one.noise
+    noisy = torch.stack(one.noise)
     with torch.no_grad():
-        ours = trainer.predict(noisy, one.timesteps, [material.captions[i] for i in one.indices], one)
+        ours = trainer.predict(noisy, [material.captions[i] for i in one.indices], one)
         for row, index in enumerate(one.indices):
             expected = reference(model, material, one, row, index)
             # The same sums in another batch size: float32 rounding only.
@@ -75,13 +85,13 @@ def test_controlnets_run_on_their_rows_only_and_equal_the_plain_calls(trainer: T
 
 def reference(model: Model, material: Material, one: Draw, row: int, index: int) -> Any:
     """One example through the modules by hand, controls summed as diffusers' MultiControlNet sums them."""
-    noisy, time = one.noise[row : row + 1], one.timesteps[row : row + 1]
+    noisy, time = one.noise[row][None], one.timesteps[row : row + 1]
     text = encode_text(model, [material.captions[index]])
     extra: dict[str, Any] = {}
     for kind in one.use_control:
         if not one.use_control[kind][row]:
             continue
-        cond = material.controls[kind][index : index + 1]
+        cond = material.controls[kind][index][None]
         down, mid = model.controlnets[kind](noisy, time, text, cond, return_dict=False)
         old_down = extra.get("down_block_additional_residuals", [torch.zeros_like(d) for d in down])
         extra["down_block_additional_residuals"] = [a + b for a, b in zip(old_down, down, strict=True)]
@@ -90,15 +100,16 @@ def reference(model: Model, material: Material, one: Draw, row: int, index: int)
 
 
 def test_the_loss_is_the_papers_formula(trainer: Trainer) -> None:
-    one = draw(trainer.material, 0, trainer.settings, 1000)
+    one = some_draw(trainer.material, 0, trainer.settings)
     one = replace(one, use_control={}, keep_caption=[True, False])
-    latents = trainer.material.latents[one.indices]
+    latents = torch.stack([trainer.material.latents[i] for i in one.indices])
+    noise = torch.stack(one.noise)
     bar = trainer.alphas_cumprod[one.timesteps].view(-1, 1, 1, 1)
-    noisy = bar.sqrt() * latents + (1 - bar).sqrt() * one.noise
+    noisy = bar.sqrt() * latents + (1 - bar).sqrt() * noise
     captions = [trainer.material.captions[one.indices[0]], "irisbot"]
     with torch.no_grad():
         said = trainer.model.unet(noisy, one.timesteps, encode_text(trainer.model, captions)).sample
-        wanted = bar.sqrt() * one.noise - (1 - bar).sqrt() * latents
+        wanted = bar.sqrt() * noise - (1 - bar).sqrt() * latents
         snr = (bar / (1 - bar)).flatten()
         weight = torch.minimum(snr + 1, torch.tensor(5.0)) / (snr + 1)
         expected = (weight * (said - wanted).square().mean(dim=(1, 2, 3))).mean()
@@ -109,7 +120,10 @@ def with_engine(material: Material, has: list[bool]) -> Material:
     """The material with random latents for the engine's renders of these examples."""
     rng = torch.Generator().manual_seed(7)
     there = torch.tensor(has)
-    engine = torch.randn(material.latents.shape, generator=rng) * there.view(-1, 1, 1, 1)
+    engine = tuple(
+        torch.randn(each.shape, generator=rng) * used
+        for each, used in zip(material.latents, there, strict=True)
+    )
     return replace(material, engine=engine, has_engine=there)
 
 
@@ -124,7 +138,7 @@ def test_the_engines_renders_are_encoded_where_there_are_some(
     assert material.has_engine.tolist() == [False, True, False, False]
     # The same picture in another batch size: float32 rounding only.
     torch.testing.assert_close(material.engine[1], material.latents[0], rtol=1e-4, atol=1e-5)
-    assert not material.engine[[0, 2, 3]].any()
+    assert not any(material.engine[i].any() for i in (0, 2, 3))
 
 
 def test_the_way_from_the_engine_starts_before_the_sample_and_only_where_there_is_a_render(
@@ -132,7 +146,7 @@ def test_the_way_from_the_engine_starts_before_the_sample_and_only_where_there_i
 ) -> None:
     material = with_engine(trainer.material, [True, False, True, False])
     settings = TrainSettings(batch=250, engine_probability=0.5)
-    draws = [draw(material, step, settings, 1000) for step in range(4)]
+    draws = [some_draw(material, step, settings) for step in range(4)]
     has = torch.tensor([index % 2 == 0 for one in draws for index in one.indices])
     used = torch.cat([one.from_engine for one in draws])
     assert not (used & ~has).any()
@@ -145,7 +159,7 @@ def test_the_way_from_the_engine_starts_before_the_sample_and_only_where_there_i
 def test_the_loss_from_the_engines_render_is_the_one_computed_by_hand(trainer: Trainer) -> None:
     """At T the render is noised; the line from there to the still gives x and v at t; 1 - a_T weighs."""
     trainer.material = with_engine(trainer.material, [True] * 4)
-    one = draw(trainer.material, 0, trainer.settings, 1000)
+    one = some_draw(trainer.material, 0, trainer.settings)
     one = replace(
         one,
         timesteps=torch.tensor([300, 600]),
@@ -197,7 +211,7 @@ def test_engine_probability_zero_is_a_training_without_renders_to_the_bit(
 
 def test_only_the_lora_learns_and_the_loss_falls_on_one_fixed_batch(trainer: Trainer) -> None:
     frozen = {k: v.clone() for k, v in trainer.model.unet.state_dict().items() if "lora" not in k}
-    one = draw(trainer.material, 0, trainer.settings, 1000)
+    one = some_draw(trainer.material, 0, trainer.settings)
     before = float(trainer.loss(one).detach())
     for _ in range(4):
         trainer.optimizer.zero_grad()
@@ -226,7 +240,7 @@ def test_prior_preservation_starts_at_zero_and_pulls_back(
 ) -> None:
     model, dataset, material = load(make_dataset, random_model, "batch = 2\nrank = 2\ncaption_dropout = 0.0")
     plain = Trainer(build(model, dataset.file.train), material, dataset.file.train, precision="fp32")
-    one = draw(material, 0, plain.settings, 1000)
+    one = some_draw(material, 0, plain.settings)
 
     def prior_part() -> float:
         with torch.no_grad():
@@ -252,10 +266,10 @@ def test_a_diverged_training_is_one_line(trainer: Trainer) -> None:
 
 
 def test_bf16_is_close_to_fp32_and_weights_stay_fp32(trainer: Trainer) -> None:
-    one = draw(trainer.material, 0, trainer.settings, 1000)
+    one = some_draw(trainer.material, 0, trainer.settings)
     with torch.no_grad():
         exact = float(trainer.loss(one))
-        trainer.precision = "bf16"
+        trainer.networks = Networks(trainer.model, "bf16")
         rough = float(trainer.loss(one))
     assert rough == pytest.approx(exact, rel=0.02)  # bf16 keeps 8 bits: 0.4 % a number, errors average out
     assert rough != exact

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from pipeline.errors import DatasetError, ModelError
 from pipeline.image import read_png
@@ -244,25 +242,6 @@ def test_bad_input_is_told_before_anything_is_written(make_dataset: MakeDataset,
     with pytest.raises(ModelError, match="nowhere"):
         run.train_from_file(dataset, out=out, progress=False)
     assert not out.exists()
-
-
-def test_models_that_training_cannot_take_yet_are_one_line(
-    make_dataset: Callable[[str], Path], tmp_path: Path
-) -> None:
-    """An SDXL folder and an SD 1.5 file: named before a weight is read."""
-    dataset = make_dataset("")
-    sdxl = tmp_path / "sdxl"
-    (sdxl / "unet").mkdir(parents=True)
-    (sdxl / "unet" / "config.json").write_text(json.dumps({"cross_attention_dim": 2048}))
-    key = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-    state = {key: torch.zeros(320, 768), "first_stage_model.encoder.conv_in.weight": torch.zeros(1)}
-    save_file(state, tmp_path / "sd15.safetensors")
-    text = dataset.read_text()
-    for model, part in ((sdxl, "is SDXL, which training"), (tmp_path / "sd15.safetensors", "is one file")):
-        dataset.write_text(re.sub(r"(?m)^model = .*$", f'model = "{model}"', text))
-        with pytest.raises(ModelError, match=part) as caught:
-            run.train_from_file(dataset, out=tmp_path / "out", progress=False)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("few_samples")

@@ -1,0 +1,88 @@
+"""Several processes that train as one: each takes a part of every step's images, gradients are summed.
+
+Start them with `accelerate launch -m pipeline.cli train ...`, or with `lookdev train --gpus N`. Every process
+draws the same random numbers for the whole step and takes its own rows; so N processes train what one does,
+but for the order in which float32 gradients are added.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among those that train together."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one writes files and shows progress."""
+        return self.rank == 0
+
+    def rows(self, num_images: int) -> list[int]:
+        """The rows of a step that this process takes; neighbours stay together, they share a size."""
+        return list(range(num_images * self.rank // self.count, num_images * (self.rank + 1) // self.count))
+
+    def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Add up the gradients of all processes, in one message. None counts as zeros."""
+        if self.count == 1:
+            return
+        learning = [each for each in parameters if each.requires_grad]
+        flat = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in learning]
+        )
+        summed = self.sum(flat)
+        start = 0
+        for each in learning:
+            part = summed[start : start + each.numel()]
+            each.grad = part.view_as(each).to(each.dtype).clone()
+            start += each.numel()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.count == 1:
+            return value
+        from accelerate.utils import reduce
+
+        total: Tensor = reduce(value, reduction="sum")
+        return total
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether it is so in at least one process."""
+        return flag if self.count == 1 else bool(self.sum(torch.tensor(float(flag), device=device)) > 0)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+
+def join(device: str | None) -> tuple[Workers, str | None]:
+    """This process's place among those that were launched together, and its device; alone otherwise."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return Workers(), device
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device == "cpu")
+    return Workers(rank=state.process_index, count=state.num_processes), str(state.device)
+
+
+def launch(num_processes: int, arguments: Sequence[str], *, cpu: bool) -> int:
+    """Run `lookdev ARGUMENTS` in so many processes through accelerate; the exit code."""
+    options = ["--cpu"] if cpu else ["--multi_gpu"]
+    options += ["--num_processes", str(num_processes), "--num_machines", "1", "--mixed_precision", "no"]
+    options += ["--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "pipeline.cli", *arguments]
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,66 @@
+"""What the networks compute in, and how gradients survive it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from pipeline.errors import DatasetError
+from pipeline.models import Model
+from training.step_settings import Precision
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> str:
+    """`auto` as fp32 or bf16: bf16 where the hardware multiplies it much faster (AMX tiles, recent GPUs).
+
+    Raises `DatasetError` for fp16 without a GPU.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise DatasetError(
+            "train.precision: 'fp16' needs a CUDA GPU, this is a CPU; expected auto, fp32 or bf16 here"
+        )
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    # A question torch answers only privately; a build without it counts as a CPU without AMX.
+    probe: Callable[[], bool] | None = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return "bf16" if probe is not None and probe() else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """The context that a forward pass computes in."""
+    if precision in _DTYPES:
+        return torch.autocast(device.type, dtype=_DTYPES[precision])
+    return contextlib.nullcontext()
+
+
+def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """Loss scaling for float16, whose gradients would vanish; it does nothing in other precisions."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def make_fast(model: Model, precision: str) -> None:
+    """Lay the networks out for the device."""
+    for net in (model.unet, *model.controlnets.values()):
+        net.to(memory_format=torch.channels_last)  # about 10 % faster convolutions on a CPU
+    if model.device.type == "cpu" and precision == "bf16":
+        from diffusers.models.attention_processor import AttnProcessor
+
+        # The fused kernel's backward pass is slow there: 9.6 against 13.1 images per CPU second.
+        model.unet.set_attn_processor(AttnProcessor())
+
+
+def recompute_activations(model: Model) -> None:
+    """Gradient checkpointing in the UNet and the text encoders."""
+    model.unet.enable_gradient_checkpointing()
+    model.unet.train()  # diffusers and transformers recompute in training mode alone; there is no dropout
+    for encoder in (model.text_encoder, model.text_encoder_2):
+        if encoder is not None:
+            encoder.gradient_checkpointing_enable()
+            encoder.train()

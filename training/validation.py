@@ -1,0 +1,69 @@
+"""The loss on images that were held out: the same noise and timesteps each time, concept by concept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from training import schedule
+from training.draws import Draw, parts
+from training.loop import Trainer
+from training.material import Material
+
+TIMESTEPS = 8  # an image, in the middles of as many equal stretches of the schedule
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The losses after a step; lower is nearer to the held-out images."""
+
+    step: int
+    losses: Mapping[str, float]  # trigger -> loss
+
+    @property
+    def mean(self) -> float:
+        """Over the concepts, each alike."""
+        return sum(self.losses.values()) / len(self.losses)
+
+
+def validate(trainer: Trainer, material: Material) -> Validation:
+    """Judge the weights of the result. Draws nothing from the training's random numbers.
+
+    An image's loss is its training loss (min-SNR, mask) with its whole caption and all its controls, over
+    `TIMESTEPS` timesteps; a concept's is the mean over its images.
+    """
+    num_timesteps = len(trainer.alphas_cumprod)
+    of_concept: dict[str, list[float]] = {}
+    with trainer.result():
+        for number, trigger in enumerate(material.triggers):
+            chosen = held_out_draw(material, number, trainer.settings.seed, num_timesteps)
+            some = [
+                float(trainer.held_out_loss(material, part)) * len(part.indices)
+                for part in parts(chosen, batch=trainer.settings.batch)
+            ]
+            of_concept.setdefault(trigger, []).append(sum(some) / TIMESTEPS)
+    return Validation(trainer.step, {key: sum(some) / len(some) for key, some in of_concept.items()})
+
+
+def held_out_draw(material: Material, number: int, seed: int, num_timesteps: int) -> Draw:
+    """The fixed choices for held-out example `number`."""
+    rng = schedule.validation_generator(number, seed=seed)
+    stretch = num_timesteps / TIMESTEPS
+    timesteps = torch.tensor([int((i + 0.5) * stretch) for i in range(TIMESTEPS)])
+    shape = material.latents[number].shape
+    return Draw(
+        indices=[number] * TIMESTEPS,
+        noise=tuple(torch.randn(shape, generator=rng) for _ in range(TIMESTEPS)),
+        timesteps=timesteps,
+        from_engine=torch.zeros(TIMESTEPS, dtype=torch.bool),
+        start=timesteps,
+        keep_caption=[True] * TIMESTEPS,
+        use_control={kind: has[[number] * TIMESTEPS] for kind, has in material.has_control.items()},
+    )
+
+
+def best(history: Sequence[Validation]) -> Validation | None:
+    """The lowest mean, the earliest of equals; None where nothing was judged."""
+    return min(history, key=lambda each: each.mean, default=None)
