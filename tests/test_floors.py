@@ -31,7 +31,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-TRAINING_MAY_USE = {"errors", "files", "image", "shot", "controls", "models", "diffuse", "output"}
+TRAINING_MAY_USE = {
+    "errors",
+    "files",
+    "image",
+    "shot",
+    "preset",
+    "controls",
+    "models",
+    "estimate",
+    "diffuse",
+    "output",
+}
 PACKAGES = ("pipeline", "training", "samples")
 
 

@@ -109,6 +109,33 @@ def caption(dataset_file: Path, template: str | None, yes: bool) -> None:
         click.echo(f"{len(proposals)} captions written; add what only an eye can tell: action, place")
 
 
+@dataset.command()
+@click.argument("film", type=FilePath)
+@click.option("--out", type=FilePath, help="Folder for the new dataset; default: out/datasets/<film>.")
+@click.option("--count", type=click.IntRange(min=1), default=20, show_default=True, help="How many images.")
+def capture(film: Path, out: Path | None, count: int) -> None:
+    """Take images that differ out of FILM.
+
+    FILM is a video, a folder of frames or a shot. Taken are sharp frames inside its shots, no two alike,
+    spread over light, background, framing and (where there are joints) view. Writes the images, a contact
+    sheet and a dataset.toml to fill in.
+    """
+    from pipeline.shot import open_shot
+    from training.curate.capture import capture as take
+
+    shot = open_shot(film)
+    place = out or Path("out") / "datasets" / shot.name
+    done = take(shot, place, count=count)
+    passed = ", ".join(f"{number} {why}" for why, number in done.film.passed_over.items())
+    click.echo(
+        f"{film}: {shot.num_frames} frames in {len(done.film.cuts)} shots; passed over: {passed or 'none'}"
+    )
+    if len(done.images) < count:
+        click.echo(f"note: only {len(done.images)} of {count}: the rest are near copies of these")
+    click.echo(f"{done.sheet}: the {len(done.images)} images at a glance")
+    click.echo(f"{done.dataset}: fill in trigger and invariants, then lookdev dataset caption")
+
+
 @dataset.command("import")
 @click.argument("source", type=FilePath)
 @click.option("--out", type=FilePath, required=True, help="Folder for the new dataset.")

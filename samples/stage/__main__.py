@@ -8,7 +8,7 @@ import click
 
 from samples.stage.datasets import CONCEPTS, write_dataset
 from samples.stage.shots import SAMPLE_SHOTS, write_scene
-from samples.stage.spoiled import write_spoiled
+from samples.stage.spoiled import FOLDER, write_spoiled
 
 
 @click.command()
@@ -24,7 +24,7 @@ def main(root: Path) -> None:
         click.echo(write_scene(scene, root / "shots" / name, replace=True).root)
     for name in CONCEPTS:
         click.echo(write_dataset(name, root))
-    click.echo(write_spoiled(root))
+    click.echo(write_spoiled(root / FOLDER))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from pipeline.controls import depth_map, pose_map_points
 from pipeline.files import write_text
 from pipeline.image import write_png
 from pipeline.shot import Figure, FrameJoints, write_joints
-from samples.stage.captions import caption
-from samples.stage.cast import BY_NAME
+from samples.stage.captions import attributes, caption
+from samples.stage.cast import BY_NAME, Member
 from samples.stage.render import Frame, render
 from samples.stage.sampling import random_scene
 from samples.stage.scene import Scene
@@ -97,15 +97,30 @@ CONCEPTS: Mapping[str, Concept] = {
 
 
 def write_dataset(name: str, root: Path, *, seed: int = 4242) -> Path:
-    """Render a dataset's images, captions and control pictures under `root`; returns its folder.
-
-    `dataset.toml` is written only where there is none: it is meant to be edited.
-    """
+    """Render a sample dataset under `root`; returns its folder."""
     concept = CONCEPTS[name]
-    folder = root / concept.folder
+    return write_concept(concept, root / concept.folder, seed=seed, draw=list(CONCEPTS).index(name))
+
+
+def character_of(member: Member) -> Concept:
+    """A clean dataset of any member of the cast; the trigger is no word."""
+    trigger = f"{member.name}zx"
+    subject = f"a person, {trigger}"
+    return Concept(
+        f"characters/{member.name}", trigger, "person", "character", tuple(attributes(member)),
+        ("action", "framing", "view", "place", "light", "film look"), _character(member.name), subject,
+    )  # fmt: skip
+
+
+def write_concept(concept: Concept, folder: Path, *, seed: int, draw: int = 0) -> Path:
+    """Render a concept's images, captions and control pictures into `folder`, and return it.
+
+    `dataset.toml` is written only where there is none: it is meant to be edited. The same `seed` and `draw`
+    write the same bytes.
+    """
     for sub in ("images", "depth", "pose", "engine"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng((seed, list(CONCEPTS).index(name)))
+    rng = np.random.default_rng((seed, draw))
     joints = []
     for index in range(NUM_IMAGES):
         scene = concept.scene(rng, index)
@@ -120,7 +135,7 @@ def write_dataset(name: str, root: Path, *, seed: int = 4242) -> Path:
         joints.append(joints_of(frame, scene, index + 1))
     write_joints(folder / "joints.json", joints)
     if not (folder / "dataset.toml").exists():
-        write_text(folder / "dataset.toml", _toml(name, concept))
+        write_text(folder / "dataset.toml", _toml(Path(concept.folder).name, concept))
     return folder
 
 

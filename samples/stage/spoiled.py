@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pipeline.files import write_text
 from pipeline.image import write_png
 from pipeline.shot import write_joints
-from samples.stage.captions import caption, view_of
-from samples.stage.cast import IRIS
+from samples.stage.captions import attributes, caption, view_of
+from samples.stage.cast import IRIS, Member
 from samples.stage.datasets import NUM_IMAGES, joints_of, varied
 from samples.stage.render import render
 from samples.stage.scene import Scene
@@ -27,7 +27,7 @@ UInt8Array = NDArray[np.uint8]
 
 FOLDER = "spoiled/android"
 WITH_HAIR = (4, 9)  # the android in a wig: images that look like someone else
-CAPTIONED = {2: "steel skull", 9: "long black hair", 12: "glowing blue core"}  # what no caption may say
+IN_CAPTIONS = (2, 9, 12)  # an invariant, what contradicts one, another invariant
 BLURRED, DUPLICATE, ORIGINAL, UNDEREXPOSED, SMALL = 11, 18, 7, 13, 20
 NO_TRIGGER, NO_CAPTION, NO_IMAGE = 16, 19, 21
 JUNK = "high quality"  # in every caption, so the trigger absorbs it
@@ -35,18 +35,50 @@ JUNK = "high quality"  # in every caption, so the trigger absorbs it
 _TOML = """\
 # Spoiled on purpose: `lookdev dataset lint` and `audit` must find what planted.json lists, and nothing else.
 model = "mini"
-name = "android"
+name = "{trigger}"
 
 [[concept]]
-trigger = "android"
+trigger = "{trigger}"
 class = "person"
 kind = "character"
 images = "images"
-invariant = ["bald", "steel skull", "translucent torso", "glowing blue core", "black trousers"]
+invariant = [{invariant}]
 variable = ["action", "framing", "view", "place", "light", "film look"]
 
 [train]
 """
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is in the images, and who is in two of them instead."""
+
+    member: Member
+    trigger: str
+    """An everyday word: that is one of the faults."""
+    stranger: Member
+    invariant: tuple[str, ...]
+    captioned: tuple[str, str, str]
+    """What the captions of `IN_CAPTIONS` say and must not; the middle one contradicts an invariant."""
+
+
+ANDROID = Subject(
+    IRIS,
+    "android",
+    replace(IRIS, style="long", hair="black"),
+    ("bald", "steel skull", "translucent torso", "glowing blue core", "black trousers"),
+    ("steel skull", "long black hair", "glowing blue core"),
+)
+
+
+def spoiled_of(member: Member) -> Subject:
+    """The same faults for any member: who has hair is bald in two images, who has none wears a long wig."""
+    said = attributes(member)
+    hairless = member.style in ("bald", "steel skull")
+    stranger = replace(member, style="long", hair="black") if hairless else replace(member, style="bald")
+    invariant = (*(["bald"] if member.style == "steel skull" else []), *said)
+    contradiction = "long black hair" if hairless else "bald"
+    return Subject(member, "android", stranger, invariant, (said[0], contradiction, said[-1]))
 
 
 @dataclass(frozen=True)
@@ -75,48 +107,49 @@ PLANTED: tuple[Planted, ...] = (
 )
 
 
-def write_spoiled(root: Path, *, seed: int = 4242) -> Path:
-    """Render the spoiled dataset under `root`; returns its folder. The same seed writes the same bytes."""
-    folder = root / FOLDER
+def write_spoiled(folder: Path, *, seed: int = 4242, subject: Subject = ANDROID) -> Path:
+    """Render a spoiled dataset into `folder` and return it. The same seed writes the same bytes."""
     rng = np.random.default_rng((seed, 99))
     joints = []
     for number in range(1, NUM_IMAGES + 1):
-        scene, moment = _scene(rng, number)
+        scene, moment = _scene(rng, number, subject)
         frame = render(scene, moment, seed=seed + number)
         path = folder / "images" / f"{number:04d}.png"
+        picture, text = frame.film, caption(scene, moment, subject=f"a person, {subject.trigger}")
         if number == ORIGINAL:
-            original = frame.film, caption(scene, moment, subject="a person, android"), frame, scene
-        picture, text = frame.film, caption(scene, moment, subject="a person, android")
+            original = picture, text, frame, scene
         if number == DUPLICATE:
             picture, text, frame, scene = original
         write_png(path, _SPOIL[number](picture) if number in _SPOIL else picture)
         if number != NO_CAPTION:
-            write_text(path.with_suffix(".txt"), _spoiled_caption(text, number) + "\n")
+            write_text(path.with_suffix(".txt"), _spoiled_caption(text, number, subject) + "\n")
         joints.append(joints_of(frame, scene, number))
-    write_text(folder / "images" / f"{NO_IMAGE:04d}.txt", "a person, android, standing\n")
+    write_text(folder / "images" / f"{NO_IMAGE:04d}.txt", f"a person, {subject.trigger}, standing\n")
     write_joints(folder / "joints.json", joints)
-    write_text(folder / "dataset.toml", _TOML)
+    invariant = ", ".join(f'"{phrase}"' for phrase in subject.invariant)
+    text = _TOML.format(trigger=subject.trigger, invariant=invariant)
+    write_text(folder / "dataset.toml", text)
     planted = [{"rule": fault.rule, "where": fault.where} for fault in PLANTED]
     write_text(folder / "planted.json", json.dumps(planted, indent=1) + "\n")
     return folder
 
 
-def _scene(rng: np.random.Generator, number: int) -> tuple[Scene, int]:
+def _scene(rng: np.random.Generator, number: int, subject: Subject) -> tuple[Scene, int]:
     """A scene without a profile view, and the frame of it that is taken."""
     while True:
-        scene = varied(rng, number - 1, "iris")
+        scene = varied(rng, number - 1, subject.member.name)
         moment = int(rng.integers(scene.num_frames))
         if view_of(scene, moment) != "profile view":
             break
     if number in WITH_HAIR:
-        scene = scene.recast(0, replace(IRIS, style="long", hair="black"))
+        scene = scene.recast(0, subject.stranger)
     return scene, moment
 
 
-def _spoiled_caption(text: str, number: int) -> str:
-    who, *rest = text.split(", android, ")
-    said = [CAPTIONED[number]] if number in CAPTIONED else []
-    trigger = [] if number == NO_TRIGGER else ["android"]
+def _spoiled_caption(text: str, number: int, subject: Subject) -> str:
+    who, *rest = text.split(f", {subject.trigger}, ")
+    said = [subject.captioned[IN_CAPTIONS.index(number)]] if number in IN_CAPTIONS else []
+    trigger = [] if number == NO_TRIGGER else [subject.trigger]
     return ", ".join([who, *trigger, *said, *rest, JUNK])
 
 

@@ -16,7 +16,15 @@ from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array
 from pipeline.shot import FrameJoints
 from training.curate.findings import Finding, Level
-from training.curate.measure import Measures, measure, same_picture
+from training.curate.measure import (
+    BLURRED_BELOW,
+    SAME_ABOVE,
+    TOO_BRIGHT,
+    TOO_DARK,
+    Measures,
+    measure,
+    same_picture,
+)
 from training.curate.outliers import FloatArray, head_pattern, outliers
 from training.curate.scan import Folder, Still, scan
 from training.curate.views import Seen, head_of, look, read_known
@@ -24,9 +32,6 @@ from training.dataset import ONE_IMAGE
 from training.pictures import read_picture
 from training.schema import DatasetFile
 
-BLURRED_BELOW = 0.4  # stage stills 0.64 to 0.82, one after a Gaussian of 2.5 pixels 0.16
-SAME_ABOVE = 0.95  # stage stills of one character at most 0.70, neighbouring video frames above 0.98
-TOO_DARK, TOO_BRIGHT = 8.0, 94.0  # mean L* beyond which a picture shows next to nothing
 ONE_SIDED = 0.8  # share of the images with the same light or background that the trigger will take over
 SAME_BACKGROUND = 12.0  # delta E of the picture's borders
 ABOUT_FILES = ("no-images", "same-stem", "unread-image")  # of a folder's faults; the rest are about captions

@@ -18,6 +18,9 @@ FloatArray = NDArray[np.float64]
 _SIDE = 32  # pixels of the thumbnail by which pictures are compared
 _TINTS = 8.0  # chroma in Lab above which a light counts as coloured
 LIGHT_ENDS = (25.0, 60.0)  # mean L* where "mid" and "bright" begin
+BLURRED_BELOW = 0.4  # stage stills 0.64 to 0.82, one after a Gaussian of 2.5 pixels 0.16
+SAME_ABOVE = 0.95  # stage stills of one character at most 0.70, neighbouring video frames above 0.98
+TOO_DARK, TOO_BRIGHT = 8.0, 94.0  # mean L* beyond which a picture shows next to nothing
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Measures:
     """Share of the gradients that a further blur takes away: below 0.4 blurred, above 0.6 sharp."""
     lightness: float
     """Mean L*, 0 black to 100 white."""
+    tint: tuple[float, float]
+    """Mean a* and b*."""
     light: str
     """Level and tint: "dark warm", "mid neutral" ..."""
     border: FloatArray
@@ -50,6 +55,7 @@ def measure(picture: UInt8Array) -> Measures:
         height=height,
         sharpness=_sharpness(lab[..., 0]),
         lightness=float(mean[0]),
+        tint=(float(mean[1]), float(mean[2])),
         light=_light(mean),
         border=_border(lab),
         thumbnail=flat / max(float(np.linalg.norm(flat)), 1e-9),

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.image import Float32Array
+from pipeline.preset import face_angle
 from pipeline.shot import Figure, FrameJoints
 from pipeline.shot.joints import read_joints_file
 from training.captions import names
@@ -22,11 +24,8 @@ JOINTS_FILE = "joints.json"
 
 # Degrees between the face and the camera where the next view begins; the sample captions use the same.
 FRONT_END, THREE_QUARTER_END, PROFILE_END = 22.0, 62.0, 118.0
-_NECK, _R_EAR, _L_EAR, _NOSE = 1, 16, 17, 0  # COCO-18
+_NECK, _R_EAR, _L_EAR, _NOSE, _EYES = 1, 16, 17, 0, (14, 15)  # COCO-18
 _HIPS, _ANKLES = (8, 11), (10, 13)
-_NOSE_REACH = (
-    1.4  # how far the nose stands before the ears, in units of half the head's width (anthropometry)
-)
 _VIEW_WORDS: tuple[tuple[str, View | Literal["profile"]], ...] = (
     ("three-quarter", "three-quarter"),
     ("3/4 view", "three-quarter"),
@@ -86,26 +85,40 @@ def look(stem: str, caption: str, known: Mapping[int, FrameJoints], *, trigger: 
 
 
 def view_of(figure: Figure, camera: Mapping[str, Any]) -> View | None:
-    """How the camera sees the figure's face; None where the head's joints are not known.
+    """How the camera sees the figure's face; None where the joints do not say."""
+    angle = angle_of(figure, camera)
+    return None if angle is None else _view(abs(math.degrees(angle)), angle)
 
-    Exact with `world` joints and the camera's position and rotation; from the picture's own points otherwise,
-    where the nose's offset from the ears' middle and the ears' distance give sine and cosine of the angle.
+
+def angle_of(figure: Figure, camera: Mapping[str, Any]) -> float | None:
+    """Radians between face and camera, positive where the face looks towards the picture's right edge.
+
+    Exact with `world` joints and the camera's position and rotation; otherwise by how nose, eyes and ears lie
+    beside one another and which are seen at all, as a detector gives them (`pipeline.preset.face_angle`).
     """
     if figure.world is not None and "position" in camera and "rotation" in camera:
         ears = figure.world[[_R_EAR, _L_EAR]].mean(axis=0)
         face, way = figure.world[_NOSE] - ears, np.asarray(camera["position"]) - ears
         right = np.asarray(camera["rotation"])[0]
         cosine = float(face @ way) / max(float(np.linalg.norm(face) * np.linalg.norm(way)), 1e-9)
-        return _view(math.degrees(math.acos(min(max(cosine, -1.0), 1.0))), float(face @ right))
-    head = figure.points[[_NOSE, _R_EAR, _L_EAR]]
-    if (head[:, 2] == 0).any() or not np.ptp(head[:, 0]):
-        return None
-    nose, right_ear, left_ear = head[:, 0]
-    sine = (nose - (right_ear + left_ear) / 2.0) / _NOSE_REACH
-    cosine = (
-        left_ear - right_ear
-    ) / 2.0  # the left ear is to the picture's right of a face seen from the front
-    return _view(abs(math.degrees(math.atan2(sine, cosine))), float(sine))
+        return math.copysign(math.acos(min(max(cosine, -1.0), 1.0)), float(face @ right))
+    degrees = face_angle(figure.points)
+    return None if degrees is None else math.copysign(math.radians(degrees), _towards_right(figure.points))
+
+
+def _towards_right(points: Float32Array) -> float:
+    """Positive where the front of the face lies to the picture's right of its back."""
+    seen = points[:, 2] > 0
+    front = [joint for joint in (_NOSE, *_EYES) if seen[joint]]
+    back = [joint for joint in (_R_EAR, _L_EAR) if seen[joint]] or [_NECK] * bool(seen[_NECK])
+    if not front or not back:
+        return 0.0
+    return float(points[front, 0].mean() - points[back, 0].mean())
+
+
+def main_figure(joints: FrameJoints) -> Figure | None:
+    """The largest figure of a frame; None where there is nobody."""
+    return max(joints.figures, key=lambda figure: float(np.ptp(figure.points[:, 1])), default=None)
 
 
 def framing_of(figure: Figure) -> Framing:

@@ -14,8 +14,8 @@ from pipeline.image import write_png
 from pipeline.shot import Figure
 from samples.stage.captions import FRAMING_WORDS
 from samples.stage.datasets import CONCEPTS
-from training.curate.audit import BLURRED_BELOW, SAME_ABOVE, audit_dataset
-from training.curate.measure import measure, same_picture
+from training.curate.audit import audit_dataset
+from training.curate.measure import BLURRED_BELOW, SAME_ABOVE, measure, same_picture
 from training.curate.outliers import MIN_JUDGED, outliers
 from training.curate.views import framing_of, look, read_known, view_of
 from training.schema import read_dataset_file
@@ -36,7 +36,8 @@ def turned(degrees: float, *, world: bool) -> Figure:
     side = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
     ahead = np.array([math.sin(yaw), 0.0, math.cos(yaw)])
     joints = np.zeros((18, 3))
-    joints[0], joints[16], joints[17] = 1.4 * ahead, -side, side  # nose, right and left ear, half heads
+    joints[0], joints[16], joints[17] = 1.38 * ahead, -side, side  # nose, right and left ear, half heads
+    joints[14], joints[15] = 1.1 * ahead - 0.43 * side, 1.1 * ahead + 0.43 * side  # eyes
     points = np.concatenate(
         [100 + 20 * joints[:, :1], 100 - 20 * joints[:, 1:2], np.full((18, 1), 2)], axis=1
     )
@@ -53,6 +54,21 @@ def turned(degrees: float, *, world: bool) -> Figure:
 def test_views_at_known_angles(degrees: float, view: str, world: bool) -> None:
     camera = {"position": [0.0, 0.0, 10.0], "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}
     assert view_of(turned(degrees, world=world), camera) == view
+
+
+def test_views_as_a_detector_sees_them() -> None:
+    """Without the far ear in profile, without a face from behind, without the head: no guess."""
+    for degrees, hidden, view in (
+        (90, (17, 15), "profile right"),
+        (-90, (16, 14), "profile left"),
+        (180, (0, 14, 15), "back"),
+        (0, (0, 14, 15, 16, 17), None),
+    ):
+        figure = turned(degrees, world=False)
+        points = figure.points.copy()
+        points[list(hidden), 2] = 0.0
+        points[2:, 2] *= [j >= 14 for j in range(2, 18)]  # of the body only the neck
+        assert view_of(Figure("zorbik", 1, points), {}) == view, degrees
 
 
 def test_a_head_that_was_not_detected_has_no_view() -> None:
