@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ModelError
-from pipeline.files import write_text
+from pipeline.files import file_digest, write_text
 from pipeline.models import Family, Model, lora_metadata, read_lora, write_lora
 from pipeline.models.lora_kinds import LORA_KINDS
 from pipeline.models.lora_save import trained_file
+from training.adapters.trained import Job
 from training.captions import tag_frequency
 from training.dataset import Dataset
 
 STAMP_KEY = "lookdev.training"
+EMBEDDINGS_KEY = "lookdev.embeddings"
 
 
-def write(path: Path, model: Model, dataset: Dataset, *, stamp: str) -> None:
+def write(path: Path, model: Model, job: Job, *, kind: str, embeddings: Sequence[Path] = ()) -> None:
     """Write the injected LoRA's sidecar and then the LoRA to `path`, each whole or not at all.
 
-    `stamp` says in the LoRA's metadata which training it is the last file of. The same weights, dataset and
+    The job's stamp says in the metadata which training it is of, and `lookdev.embeddings` which files of
+    `embeddings` belong to it: word -> file's name and sha256. The same weights, dataset and
     stamp give the same bytes. Raises `OutputError`, and `ModelError` for a file that would half-load.
     """
-    train = dataset.file.train
-    header = metadata(model, dataset) | {STAMP_KEY: stamp}
-    state, header = trained_file(model, path, header, kind=train.kind, layout=train.layout)
-    notes = sidecar(dataset, model.family)
+    dataset = job.dataset
+    header = metadata(model, dataset, kind=kind) | {STAMP_KEY: job.stamp}
+    if embeddings:
+        belong = {each.stem: {"file": each.name, "sha256": file_digest(each)} for each in embeddings}
+        header[EMBEDDINGS_KEY] = json.dumps(belong, ensure_ascii=False, sort_keys=True)
+    state, header = trained_file(model, path, header, kind=kind, layout=dataset.file.train.layout)
+    notes = sidecar(dataset, model.family, embeddings)
     write_text(path.with_suffix(".json"), json.dumps(notes, indent=2, ensure_ascii=False) + "\n")
     write_lora(path, state, metadata=header)
 
@@ -38,7 +46,7 @@ def read_stamp(path: Path) -> str | None:
         return None
 
 
-def metadata(model: Model, dataset: Dataset) -> dict[str, str]:
+def metadata(model: Model, dataset: Dataset, *, kind: str) -> dict[str, str]:
     """The header of the file: what a LoRA browser shows, and what kohya's tools expect."""
     train, concepts = dataset.file.train, dataset.file.concept
     captions = [
@@ -67,12 +75,12 @@ def metadata(model: Model, dataset: Dataset) -> dict[str, str]:
         "ss_clip_skip": "None",
         "modelspec.usage_hint": _usage(dataset),
     }
-    kind = LORA_KINDS[train.kind]
-    args = dict(kind.args)
+    spec = LORA_KINDS[kind]
+    args = dict(spec.args)
     if train.conv_rank > 0:
         conv_alpha = train.alpha / train.rank * train.conv_rank
         args |= {"conv_dim": str(train.conv_rank), "conv_alpha": str(conv_alpha)}
-    extra |= {"ss_network_module": kind.module, "ss_network_args": json.dumps(args)}
+    extra |= {"ss_network_module": spec.module, "ss_network_args": json.dumps(args)}
     return lora_metadata(
         model.family,
         name=dataset.file.name,
@@ -84,15 +92,39 @@ def metadata(model: Model, dataset: Dataset) -> dict[str, str]:
     )
 
 
-def sidecar(dataset: Dataset, family: Family) -> dict[str, str | float]:
+def embedding_metadata(model: Model, job: Job, word: str) -> dict[str, str]:
+    """The header of an embedding's file."""
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": model.family.lora_architecture.removesuffix("/lora") + "/textual-inversion",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": word,
+        "modelspec.trigger_phrase": word,
+        "modelspec.usage_hint": f"Put the word '{word}' into the prompt.",
+        STAMP_KEY: job.stamp,
+    }
+
+
+def model_note(job: Job) -> dict[str, Any]:
+    """What a model's folder says of itself."""
+    return {
+        "name": job.dataset.file.name,
+        "triggers": [concept.trigger for concept in job.dataset.file.concept],
+        "usage": _usage(job.dataset),
+        "training": job.stamp,
+    }
+
+
+def sidecar(dataset: Dataset, family: Family, embeddings: Sequence[Path] = ()) -> dict[str, str | float]:
     """A1111's `<name>.json`, read by its LoRA browser."""
+    needs = f", needs the embeddings {', '.join(each.name for each in embeddings)}" if embeddings else ""
     return {
         "activation text": ", ".join(c.trigger for c in dataset.file.concept),
         "preferred weight": 1.0,
         "negative text": "",
         "sd version": family.a1111_version,
         "description": _usage(dataset),
-        "notes": f"lookdev, {len(dataset.examples)} images, {dataset.file.train.steps} steps",
+        "notes": f"lookdev, {len(dataset.examples)} images, {dataset.file.train.steps} steps{needs}",
     }
 
 

@@ -31,9 +31,10 @@ from training.step_settings import StepSettings, StrictModel
 ConceptKind = Literal["character", "place", "style", "object"]
 View = Literal["front", "three-quarter", "profile left", "profile right", "back"]
 """How a subject is seen; "profile left" looks towards the picture's left edge."""
-Kind = Literal["lora", "dora", "loha", "lokr"]
+Kind = Literal["lora", "dora", "loha", "lokr", "embedding", "pivotal", "full"]
 """What is trained: docs/training.md."""
 Layout = Literal["kohya", "peft"]
+SaveDtype = Literal["fp32", "fp16", "bf16"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name and A1111's alias
 
 
@@ -78,12 +79,22 @@ class Concept(StrictModel):
         return ALL_VIEWS if self.kind in ("character", "object") else ()
 
 
+_FULL_RATE = 1e-4  # on the miniature; Stable Diffusion wants 1e-6 to 5e-6
+_IN_PEFT = ("lora", "dora", "pivotal")
+
+
 class TrainSettings(StepSettings):
     """How to train: what, and with `StepSettings` how. The defaults suit about 20 images on the miniature."""
 
     kind: Kind = "lora"
     layout: Layout = "kohya"
     """How the LoRA's file names its tensors: kohya's, which all programs read, or PEFT's."""
+    vectors: int = Field(default=4, ge=1, le=64)
+    """Vectors of each new word, for `embedding` and `pivotal`."""
+    embedding_lr: float = Field(default=5e-3, gt=0, le=1.0)
+    """Learning rate of new words' vectors."""
+    save_dtype: SaveDtype = "fp32"
+    """What `full` rounds its weights to when it writes them."""
     rank: int = Field(default=16, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
     conv_rank: int = Field(default=0, ge=0, le=256)
@@ -101,10 +112,20 @@ class TrainSettings(StepSettings):
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_kind(cls, given: Any) -> Any:
+        """Whole networks need smaller steps than what is learned beside them."""
+        if isinstance(given, dict) and given.get("kind") == "full":
+            return {"lr": _FULL_RATE} | given
+        return given
+
     @model_validator(mode="after")
     def _layout_holds_kind(self) -> TrainSettings:
-        if self.layout == "peft" and self.kind not in ("lora", "dora"):
-            raise ValueError(f"layout 'peft' cannot hold kind '{self.kind}', only lora and dora; drop layout")
+        if self.layout == "peft" and self.kind not in _IN_PEFT:
+            raise ValueError(
+                f"layout 'peft' cannot hold kind '{self.kind}', only lora, dora and pivotal; drop layout"
+            )
         return self
 
 

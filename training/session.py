@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.models import Model, count_tokens, load_model
+from pipeline.models import Model, count_tokens, find_model, load_model
 from pipeline.output import check_space
 from training import checkpoint, export, sheet
 from training.adapters import table

@@ -46,7 +46,7 @@ def chunk_prompt(text: str, tokenizer: Any, *, length: int, words: Words | None 
             cutter.end_chunk()
         for segment in part:
             for plain, vectors in finder.split(segment.text):
-                cutter.add(_plain_ids(plain, tokenizer), segment.weight)
+                cutter.add(plain_ids(plain, tokenizer), segment.weight)
                 cutter.add_word(vectors, segment.weight)
     return tuple(_framed(ids, weights, tokenizer, length) for ids, weights in cutter.finish())
 
@@ -132,13 +132,14 @@ def word_pattern(word: str) -> str:
     return before + spaced + after
 
 
-def _plain_ids(text: str, tokenizer: Any) -> list[int]:
+def plain_ids(text: str, tokenizer: Any) -> list[int]:
+    """The tokens of a text, without marks."""
     # `verbose` would warn of a length that is no problem here
     return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids) if text else []
 
 
 def _comma(tokenizer: Any) -> int | None:
-    ids = _plain_ids(",", tokenizer)
+    ids = plain_ids(",", tokenizer)
     return ids[0] if len(ids) == 1 else None
 
 

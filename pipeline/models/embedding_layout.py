@@ -17,7 +17,9 @@ from pipeline.models.families import Family
 # Zip files and the protocols of Python's pickles: what torch.save writes.
 _PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 # Names of the two encoders' vectors in SDXL's files: A1111's and kohya's, then diffusers' older ones.
-_PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
+SINGLE = "emb_params"
+PAIR = ("clip_l", "clip_g")
+_PAIRS = (PAIR, ("text_encoders_0", "text_encoders_1"))
 _MADE_FOR: Mapping[tuple[int, ...], str] = {
     (768,): "Stable Diffusion 1.x",
     (1024,): "Stable Diffusion 2.x",
@@ -49,7 +51,7 @@ def check_embedding_family(path: Path, family: Family, *, allow_pickle: bool, wh
 
 def vector_keys(names: Collection[str], *, where: str) -> tuple[str, ...]:
     """The keys of the vectors, one for each text encoder. Raises ModelError where it is no embedding."""
-    for keys in (*_PAIRS, ("emb_params",), ("*",)):
+    for keys in (*_PAIRS, (SINGLE,), ("*",)):
         if set(keys) <= set(names):
             return keys
     if len(names) == 1:  # diffusers: the token itself is the key

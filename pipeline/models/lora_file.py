@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
-from safetensors.torch import save as save_bytes
 
 from pipeline.errors import ModelError
 from pipeline.files import write_bytes
@@ -27,6 +25,7 @@ from pipeline.models.header import Header, TensorEntry, read_header
 from pipeline.models.lora_alpha import alpha_reader
 from pipeline.models.lora_change import LoraModule, build_module
 from pipeline.models.lora_keys import ALPHA, DOWN, UP, group_keys, layout_of, some
+from pipeline.models.sealed import HASH_KEY, sealed, split
 
 __all__ = [
     "ALPHA",
@@ -39,9 +38,6 @@ __all__ = [
     "read_lora",
     "write_lora",
 ]
-
-HASH_KEY = "sshs_model_hash"  # sha256 of the bytes after the header, as kohya and A1111 compute it
-_ALIGNMENT = 8  # safetensors pads its header to this many bytes
 
 
 @dataclass(frozen=True)
@@ -118,11 +114,11 @@ def write_lora(path: Path, state: Mapping[str, torch.Tensor], *, metadata: Mappi
         modules = parse_modules(path, state, metadata)
     except ModelError as error:
         raise ValueError(str(error)) from error
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    tensors = dict(state)
     if layout_of(state) == "kohya":
         for name, module in modules.items():
             tensors.setdefault(name + ALPHA, torch.tensor(module.alpha))
-    write_bytes(path, _with_metadata(save_bytes(tensors), metadata))
+    write_bytes(path, sealed(tensors, metadata))
 
 
 def read_lora(path: Path) -> LoraFile:
@@ -144,7 +140,7 @@ def read_lora(path: Path) -> LoraFile:
         raise ModelError(f"LoRA {path}: is no readable safetensors file ({error}); copy it again") from error
     metadata = dict(header.metadata)
     stored = metadata.get(HASH_KEY)
-    if stored is not None and stored != hashlib.sha256(data[_split(data)[0] :]).hexdigest():
+    if stored is not None and stored != hashlib.sha256(data[split(data)[0] :]).hexdigest():
         raise ModelError(
             f"LoRA {path}: its weights do not match its {HASH_KEY}; expected a whole file: copy it again"
         )
@@ -198,21 +194,3 @@ def _is_finite(tensor: torch.Tensor) -> bool:
         return True
     smallest, largest = (tensor.float() if tensor.itemsize == 1 else tensor).aminmax()
     return math.isfinite(float(smallest)) and math.isfinite(float(largest))
-
-
-def _split(data: bytes) -> tuple[int, dict[str, dict[str, str]]]:
-    """Where the tensors start, and the header."""
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    return 8 + length, header
-
-
-def _with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    """The file with a header whose order is fixed; safetensors' own writer shuffles metadata per process."""
-    start, header = _split(data)
-    body = data[start:]
-    sealed = dict(metadata) | {HASH_KEY: hashlib.sha256(body).hexdigest()}
-    header.pop("__metadata__", None)
-    text = json.dumps({"__metadata__": dict(sorted(sealed.items()))} | header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
-    return struct.pack("<Q", len(text)) + text + body

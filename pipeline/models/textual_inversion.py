@@ -52,18 +52,18 @@ def load_embeddings(model: Model, uses: Sequence[EmbeddingUse]) -> None:
     A name is found as a word of its own, in any case, the longest first. Raises ModelError for a file that
     cannot be read or is made for another model, and for a name that is given twice.
     """
-    taken = {_word(word) for word in model.embedding_ids}
+    taken = {word_of(word) for word in model.embedding_ids}
     read = []
     for use in uses:
-        if _word(use.name) in taken:
+        if word_of(use.name) in taken:
             raise ModelError(
                 f"embedding {use.path}: the name '{use.name}' is taken; give each embedding a name of its own"
             )
-        taken.add(_word(use.name))
+        taken.add(word_of(use.name))
         vectors = read_embedding(use.path, allow_pickle=use.allow_pickle)
         _check_fits(vectors, model, use.path)
-        read.append((_word(use.name), vectors))
-    encoders = _encoders(model)
+        read.append((word_of(use.name), vectors))
+    encoders = encoders_of(model)
     if not read:
         return
     model.said.clear()
@@ -136,7 +136,7 @@ def _checked(tensor: Any, where: str) -> torch.Tensor:
 def _check_fits(vectors: Sequence[torch.Tensor], model: Model, path: Path) -> None:
     """Widths as the model's text encoders have them; as many vectors in each; few enough for one chunk."""
     found = tuple(part.shape[1] for part in vectors)
-    wanted = tuple(encoder.config.hidden_size for encoder in _encoders(model))
+    wanted = tuple(encoder.config.hidden_size for encoder in encoders_of(model))
     if found != wanted:
         wanted_text = " + ".join(map(str, wanted))
         raise another_model(found, wanted_text, model.family, where=f"embedding {path}")
@@ -146,7 +146,7 @@ def _check_fits(vectors: Sequence[torch.Tensor], model: Model, path: Path) -> No
             f"embedding {path}: {' and '.join(str(len(part)) for part in vectors)} vectors for the two text "
             "encoders; expected as many for both: copy it again"
         )
-    room = min(chunk_length(encoder, model.tokenizer) for encoder in _encoders(model)) - 2
+    room = min(chunk_length(encoder, model.tokenizer) for encoder in encoders_of(model)) - 2
     if max(counts) > room:
         raise ModelError(
             f"embedding {path}: {max(counts)} vectors; model '{model.family.name}' reads {room} tokens "
@@ -156,20 +156,26 @@ def _check_fits(vectors: Sequence[torch.Tensor], model: Model, path: Path) -> No
 
 def _extend(encoder: Any, vectors: torch.Tensor) -> int:
     """Put vectors [n, width] after the encoder's tokens; returns the first new id."""
-    inner = getattr(encoder, "text_model", encoder)
-    old = inner.embeddings.token_embedding
+    parent, old = table_of(encoder)
     weight = torch.cat([old.weight.detach(), vectors.to(old.weight)])
     count, width = weight.shape
     table = torch.nn.Embedding(count, width, _weight=weight).requires_grad_(False)
-    inner.embeddings.token_embedding = table
+    parent.token_embedding = table
     encoder.config.vocab_size = len(weight)
     return int(old.num_embeddings)
 
 
-def _encoders(model: Model) -> list[Any]:
+def table_of(encoder: Any) -> tuple[Any, Any]:
+    """The module that holds a text encoder's table of tokens as `token_embedding`, and the table."""
+    parent = getattr(encoder, "text_model", encoder).embeddings
+    return parent, parent.token_embedding
+
+
+def encoders_of(model: Model) -> list[Any]:
+    """The model's text encoders, one or two."""
     return [encoder for encoder in (model.text_encoder, model.text_encoder_2) if encoder is not None]
 
 
-def _word(name: str) -> str:
+def word_of(name: str) -> str:
     """A name as it is compared: lower case, single spaces."""
     return " ".join(name.lower().split())

@@ -14,11 +14,20 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from lora_samples import narrow
 from original_layout import checkpoint_state, vae_state, write_state
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.models import FAMILIES, Model, decode_latents, encode_images, find_model, load_model
+from pipeline.models import (
+    FAMILIES,
+    Model,
+    decode_latents,
+    encode_images,
+    find_model,
+    load_model,
+    save_original,
+)
 from pipeline.models import load as load_module
 from pipeline.models import vae as vae_module
 from pipeline.models.architectures import Architecture
@@ -101,6 +110,21 @@ def test_every_weight_of_the_file_is_in_its_place(case: Case) -> None:
         marked = load_model(write_state(case.path.with_name("v.safetensors"), state), controls=())
         assert marked.scheduler_config["prediction_type"] == "v_prediction"
         assert marked.scheduler_config["rescale_betas_zero_snr"]
+
+
+def test_a_model_written_as_one_file_has_the_names_and_bits_of_the_original(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(save_original, "architecture", lambda family: case.spec)
+    model, path = load_model(case.path, controls=()), tmp_path / "again.safetensors"
+    save_original.save_original(model, path, dtype=torch.float32, metadata={"modelspec.title": "again"})
+    assert_same(load_model(path, controls=()), case.parts)
+    expected = checkpoint_state(case.parts)
+    unneeded = {name for name in expected if name.endswith(("position_ids", "logit_scale"))}
+    with safe_open(path, "pt") as file:
+        assert set(file.keys()) == expected.keys() - unneeded
+        for name in file.keys():  # noqa: SIM118
+            assert torch.equal(file.get_tensor(name), expected[name].half().float()), name
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -48,5 +48,7 @@ def test_a_kind_that_is_cut_off_and_resumed_ends_with_the_bits_of_an_uninterrupt
 
 
 def test_a_layout_that_cannot_hold_a_kind_is_told() -> None:
-    with pytest.raises(ValidationError, match="layout 'peft' cannot hold kind 'loha', only lora and dora"):
+    with pytest.raises(
+        ValidationError, match="layout 'peft' cannot hold kind 'loha', only lora, dora and pivotal"
+    ):
         TrainSettings(kind="loha", layout="peft")

@@ -21,6 +21,7 @@ class LowRank:
 
     model: Model
     parameters: Mapping[Role, Sequence[nn.Parameter]]
+    kind: str
 
     def state(self) -> dict[str, Tensor]:
         """See `Trained`; kohya's keys."""
@@ -38,18 +39,21 @@ class LowRank:
             yield
         self.model.said.clear()
 
-    def export(self, job: Job) -> tuple[Path, ...]:
-        """See `Trained`: A1111's sidecar, and the LoRA."""
+    def export(self, job: Job, *, embeddings: Sequence[Path] = ()) -> tuple[Path, ...]:
+        """See `Trained`: A1111's sidecar, and the LoRA; `embeddings` are files that belong to it."""
         path = job.folder / f"{job.dataset.file.name}.safetensors"
-        export.write(path, self.model, job.dataset, stamp=job.stamp)
+        export.write(path, self.model, job, kind=self.kind, embeddings=embeddings)
         return path.with_suffix(".json"), path
 
 
-def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept]) -> LowRank:
-    """Inject the layers that the settings ask for."""
+def build(
+    model: Model, settings: TrainSettings, concepts: Sequence[Concept], *, kind: str | None = None
+) -> LowRank:
+    """Inject the layers that the settings ask for; `kind`: of them, `settings.kind` if None."""
+    kind = kind or settings.kind
     lora = inject_lora(
         model,
-        kind=settings.kind,
+        kind=kind,
         rank=settings.rank,
         alpha=settings.alpha,
         conv_rank=settings.conv_rank,
@@ -59,4 +63,4 @@ def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept]) ->
     parameters: dict[Role, Sequence[nn.Parameter]] = {"unet": lora.unet_parameters}
     if lora.text_parameters:
         parameters["text"] = lora.text_parameters
-    return LowRank(model, parameters)
+    return LowRank(model, parameters, kind)

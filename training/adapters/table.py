@@ -6,14 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from pipeline.models import Model
-from training.adapters import low_rank
+from training.adapters import embedding, full, low_rank, pivotal
 from training.adapters.trained import Trained
 from training.schema import Concept, Kind, TrainSettings
 
 Builder = Callable[[Model, TrainSettings, Sequence[Concept]], Trained]
 
 KINDS: Mapping[Kind, Builder] = MappingProxyType(
-    {"lora": low_rank.build, "dora": low_rank.build, "loha": low_rank.build, "lokr": low_rank.build}
+    {
+        **dict.fromkeys(("lora", "dora", "loha", "lokr"), low_rank.build),
+        "embedding": embedding.build,
+        "pivotal": pivotal.build,
+        "full": full.build,
+    }
 )
 
 

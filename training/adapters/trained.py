@@ -27,6 +27,8 @@ class Job:
 
     folder: Path
     dataset: Dataset
+    base: Path
+    """The folder or file that the model came from."""
     stamp: str
     """Goes into the metadata of the files: same stamp, same training."""
 
