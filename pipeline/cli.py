@@ -55,7 +55,7 @@ def train(dataset: Path, out: Path | None, steps: int | None) -> None:
     """
     run = importlib.import_module("training.run")
     result = run.train_from_file(dataset, out=out, steps=steps)
-    click.echo(f"{result.lora}: {result.steps} steps, {result.images_per_second:.1f} images/s")
+    click.echo(f"{result.result}: {result.steps} steps, {result.images_per_second:.1f} images/s")
     click.echo(f"{result.samples}: sample images")
 
 
@@ -182,7 +182,7 @@ def demo(out: Path) -> None:
     console = Console(stderr=True)
     result = importlib.import_module("samples.demo").run_demo(out, progress=lambda: frame_progress(console))
     Console().print(demo_table(result.score))
-    click.echo(f"{result.trained.lora}: {result.trained.images_per_second:.1f} images/s")
+    click.echo(f"{result.trained.result}: {result.trained.images_per_second:.1f} images/s")
     click.echo(f"{result.video}: engine | styled | film truth")
     click.echo(f"{result.sheet}: contact sheet")
 

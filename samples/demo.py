@@ -50,7 +50,7 @@ def run_demo(out: Path, *, progress: Callable[[], AbstractContextManager[OnFrame
     dataset = SAMPLES / "characters" / CHARACTER / "dataset.toml"
     trained = train_from_file(dataset)  # to where `lookdev train` puts it, so that the sample presets find it
     shot = open_shot(SAMPLES / "shots" / SHOT)
-    preset = with_lora(load_preset(SAMPLES / "shots" / SHOT / "preset.toml"), trained.lora)
+    preset = with_lora(load_preset(SAMPLES / "shots" / SHOT / "preset.toml"), trained.result)
     with progress() as on_frame:
         rendered = render_shot(shot, preset, out, on_frame=on_frame)
     styled = open_shot(rendered.video.parent / "frames")

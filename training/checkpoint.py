@@ -24,7 +24,7 @@ from training.validation import Validation
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,17 @@ class Saved:
     scaler: dict[str, Any]
     average: list[torch.Tensor]  # empty without a moving average
     history: list[tuple[int, dict[str, float]]]  # step -> validation loss of each concept
+    losses: list[float]  # of each step
 
 
 def save(
-    path: Path, trainer: Trainer, *, digest: str, seconds: float, history: Sequence[Validation] = ()
+    path: Path,
+    trainer: Trainer,
+    *,
+    digest: str,
+    seconds: float,
+    history: Sequence[Validation] = (),
+    losses: Sequence[float] = (),
 ) -> None:
     """Write the trainer's state to `path`.
 
@@ -63,6 +70,7 @@ def save(
         scaler=trainer.scaler.state_dict(),
         average=[] if trainer.average is None else trainer.average.values,
         history=[(each.step, dict(each.losses)) for each in history],
+        losses=list(losses),
     )
     _write(path, {"version": VERSION, **vars(saved)})
 

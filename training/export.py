@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError
 from pipeline.files import file_digest, write_text
-from pipeline.models import Family, Model, lora_metadata, read_lora, write_lora
+from pipeline.models import Family, Model, lora_metadata, write_lora
 from pipeline.models.lora_kinds import LORA_KINDS
 from pipeline.models.lora_save import trained_file
 from training.adapters.trained import Job
@@ -28,7 +27,7 @@ def write(path: Path, model: Model, job: Job, *, kind: str, embeddings: Sequence
     stamp give the same bytes. Raises `OutputError`, and `ModelError` for a file that would half-load.
     """
     dataset = job.dataset
-    header = metadata(model, dataset, kind=kind) | {STAMP_KEY: job.stamp}
+    header = metadata(model, job, kind=kind) | {STAMP_KEY: job.stamp}
     if embeddings:
         belong = {each.stem: {"file": each.name, "sha256": file_digest(each)} for each in embeddings}
         header[EMBEDDINGS_KEY] = json.dumps(belong, ensure_ascii=False, sort_keys=True)
@@ -38,16 +37,9 @@ def write(path: Path, model: Model, job: Job, *, kind: str, embeddings: Sequence
     write_lora(path, state, metadata=header)
 
 
-def read_stamp(path: Path) -> str | None:
-    """The stamp of a whole LoRA file; None where it has none or is missing or damaged."""
-    try:
-        return read_lora(path).metadata.get(STAMP_KEY)
-    except ModelError:
-        return None
-
-
-def metadata(model: Model, dataset: Dataset, *, kind: str) -> dict[str, str]:
+def metadata(model: Model, job: Job, *, kind: str) -> dict[str, str]:
     """The header of the file: what a LoRA browser shows, and what kohya's tools expect."""
+    dataset = job.dataset
     train, concepts = dataset.file.train, dataset.file.concept
     captions = [
         [example.caption for example in dataset.examples if example.concept == index]
@@ -83,7 +75,7 @@ def metadata(model: Model, dataset: Dataset, *, kind: str) -> dict[str, str]:
     extra |= {"ss_network_module": spec.module, "ss_network_args": json.dumps(args)}
     return lora_metadata(
         model.family,
-        name=dataset.file.name,
+        name=job.name,
         rank=train.rank,
         alpha=train.alpha,
         trigger=", ".join(concept.trigger for concept in concepts),
@@ -108,7 +100,7 @@ def embedding_metadata(model: Model, job: Job, word: str) -> dict[str, str]:
 def model_note(job: Job) -> dict[str, Any]:
     """What a model's folder says of itself."""
     return {
-        "name": job.dataset.file.name,
+        "name": job.name,
         "triggers": [concept.trigger for concept in job.dataset.file.concept],
         "usage": _usage(job.dataset),
         "training": job.stamp,

@@ -31,6 +31,8 @@ from training.schema import TrainSettings
 
 log = logging.getLogger(__name__)
 
+# A word has no weight near zero to fall back to: decay would pull it out of the vocabulary.
+_NO_DECAY: Mapping[Role, Mapping[str, float]] = {"embedding": {"weight_decay": 0.0}}
 _TEXT_ROLES: tuple[Role, ...] = ("text", "embedding")
 
 
@@ -56,9 +58,13 @@ class Trainer:
             recompute_activations(self.model)
         self.alphas_cumprod, self.prediction_type = noise_schedule(self.model.scheduler_config)
         self.order = run_order(material, settings)
-        rates: Mapping[Role, float] = {"unet": settings.lr, "text": settings.text_lr}
+        rates: Mapping[Role, float] = {
+            "unet": settings.lr,
+            "text": settings.text_lr,
+            "embedding": settings.embedding_lr,
+        }
         groups: list[dict[str, Any]] = [
-            {"params": list(parameters), "base_lr": rates[role], "role": role}
+            {"params": list(parameters), "base_lr": rates[role], "role": role, **_NO_DECAY.get(role, {})}
             for role, parameters in trained.parameters.items()
         ]
         self.parameters: list[torch.nn.Parameter] = [p for group in groups for p in group["params"]]

@@ -1,8 +1,9 @@
-"""One training from its dataset file to the LoRA file: the spine.
+"""One training from its dataset file to its result: the spine. Other kinds than LoRA: docs/training.md.
 
 read dataset -> finished already? -> train (`training.session`)
 
 OUT/<name>.safetensors   the LoRA, kohya format       OUT/<name>.json   A1111's sidecar
+OUT/training.json        settings, digests, exposure, losses; written last
 OUT/samples.png          what it does                 OUT/samples/      the same while training, if asked for
 OUT/checkpoint.pt        where the next run goes on
 """
@@ -28,7 +29,8 @@ _MODEL_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "t
 class TrainResult:
     """What a training left behind."""
 
-    lora: Path
+    result: Path
+    """The LoRA, the (last) embedding, or the model's folder."""
     steps: int
     seconds: float
     """Spent on steps, over all the runs that this training took."""
@@ -62,17 +64,17 @@ def train_from_file(
     from training.steps import Results
 
     results = Results(out if out is not None else DEFAULT_OUT / data.file.name, data.file.name)
-    seconds = session.seconds_if_finished(data, results, digest=digest)
-    if seconds is None:
-        seconds = session.train(
-            data, model, results, digest=digest, weights=weights, progress=progress, device=device
-        )
+    done = session.finished(data, results, digest=digest)
+    if done is None:
+        session.train(data, model, results, digest=digest, weights=weights, progress=progress, device=device)
+        done = session.finished(data, results, digest=digest)
+    assert done is not None
     settings = data.file.train
     return TrainResult(
-        lora=results.lora,
+        result=done.result,
         steps=settings.steps,
-        seconds=seconds,
-        images_per_second=settings.steps * settings.step_images / max(seconds, 1e-9),
+        seconds=done.seconds,
+        images_per_second=settings.steps * settings.step_images / max(done.seconds, 1e-9),
         samples=results.samples,
     )
 

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.models import Model, count_tokens, find_model, load_model
 from pipeline.output import check_space
-from training import checkpoint, export, sheet
+from training import checkpoint, sheet
 from training.adapters import table
 from training.adapters.trained import Job, trains_text
 from training.board import check_tensorboard
@@ -25,6 +25,7 @@ from training.material import Material, prepare
 from training.optimizers import check_optimizer
 from training.parallel import Workers, join
 from training.precision import resolve_precision
+from training.record import Finished, read_finished, write_record
 from training.schema import TrainSettings
 from training.steps import Results, Run, log_exposure, take_steps
 from training.validation import Validation, best
@@ -32,16 +33,9 @@ from training.validation import Validation, best
 log = logging.getLogger(__name__)
 
 
-def seconds_if_finished(data: Dataset, results: Results, *, digest: str) -> float | None:
-    """The seconds that a finished training took; None where steps or files are left to do. Loads no model."""
-    if not (results.lora.is_file() and results.sidecar.is_file() and results.samples.is_file()):
-        return None
-    if export.read_stamp(results.lora) != _stamp(data, digest):
-        return None
-    saved = checkpoint.read(results.checkpoint)
-    if saved is None or saved.digest != digest or saved.step < data.file.train.steps:
-        return None
-    return saved.seconds
+def finished(data: Dataset, results: Results, *, digest: str) -> Finished | None:
+    """A finished training; None where steps or files are left to do. Loads no model."""
+    return read_finished(results.record, stamp=_stamp(data, digest))
 
 
 def train(
@@ -53,8 +47,8 @@ def train(
     weights: str,
     progress: bool,
     device: str | None,
-) -> float:
-    """Train, or go on, and write all results; returns the seconds spent on steps, over all runs.
+) -> None:
+    """Train, or go on, and write all results.
 
     `digest` is the whole training's, `weights` the model's alone.
     """
@@ -74,18 +68,18 @@ def train(
     )
     check_space(results.folder, _needed_bytes(model))
     cache = Cache.open(results.cache, model=f"{weights} {place.type} {model.dtype}")
-    run = _begin(model, data, training, results, digest=digest, cache=cache, workers=workers)
+    base = find_model(model_path)[1]
+    run = _begin(model, data, training, results, base, digest=digest, cache=cache, workers=workers)
     run.held_out = prepare(model, held_out, cache=cache) if held_out.examples else None
     if run.leads:
         cache.save()
     take_steps(run, progress=progress)
     if run.leads:
-        _finish(run)
+        _finish(run, weights=weights)
     workers.wait()
-    return run.seconds
 
 
-def _finish(run: Run) -> None:
+def _finish(run: Run, *, weights: str) -> None:
     """Write the result: the weights picked, as files and as pictures."""
     trainer, settings = run.trainer, run.data.file.train
     picked = best(run.history) if settings.pick == "validation" else None
@@ -96,7 +90,14 @@ def _finish(run: Run) -> None:
             trainer.trained.load(checkpoint.read_best(run.results.best, digest=run.digest, step=picked.step))
         sheet.write_sheet(trainer.trained, run.data, run.results.samples)
         stamp = _stamp(run.data, run.digest)
-        trainer.trained.export(Job(folder=run.results.folder, dataset=run.data, stamp=stamp))
+        written = trainer.trained.export(Job(run.results.folder, run.data, run.base, stamp=stamp))
+    write_record(
+        run,
+        [run.results.samples, *written],
+        stamp=stamp,
+        weights=weights,
+        picked=trainer.step if picked is None else picked.step,
+    )
 
 
 def _stamp(data: Dataset, digest: str) -> str:
@@ -114,6 +115,7 @@ def _begin(
     data: Dataset,
     training: Dataset,
     results: Results,
+    base: Path,
     *,
     digest: str,
     cache: Cache,
@@ -131,10 +133,11 @@ def _begin(
     trainer = Trainer(trained, material, settings, precision=precision, cache=cache, workers=workers)
     if not trains_text(trained):
         trainer.texts.read_ahead(_texts(material, settings))
-    run = Run(data, results, digest, trainer, held_out=None)
+    run = Run(data, results, base, digest, trainer, held_out=None)
     if saved is not None:
         checkpoint.restore(trainer, saved)
         run.seconds, run.saved_step = saved.seconds, saved.step
+        run.losses = list(saved.losses)
         run.history = [Validation(step, dict(losses)) for step, losses in saved.history]
         log.info("%s: going on at step %d of %d", results.checkpoint, trainer.step, settings.steps)
     return run

@@ -31,14 +31,9 @@ class Results:
     name: str
 
     @property
-    def lora(self) -> Path:
+    def record(self) -> Path:
         """Written last: where it bears a training's stamp, the other files are that training's too."""
-        return self.folder / f"{self.name}.safetensors"
-
-    @property
-    def sidecar(self) -> Path:
-        """A1111's, beside the LoRA."""
-        return self.lora.with_suffix(".json")
+        return self.folder / "training.json"
 
     @property
     def samples(self) -> Path:
@@ -72,11 +67,13 @@ class Run:
 
     data: Dataset  # whole: what is exported and sampled
     results: Results
+    base: Path  # the folder or file of the model
     digest: str
     trainer: Trainer
     held_out: Material | None
     seconds: float = 0.0
     history: list[Validation] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of each step
     saved_step: int = 0  # of the checkpoint on disk
 
     @property
@@ -99,6 +96,7 @@ def take_steps(run: Run, *, progress: bool) -> None:
         while trainer.step < settings.steps:
             loss, spent = _step(run)
             run.seconds += spent
+            run.losses.append(loss)
             bar.update(trainer.step, loss, spent)
             board.step(trainer.step, loss, trainer.rates)
             stop = trainer.workers.any(asked.is_set(), trainer.device)
@@ -126,7 +124,12 @@ def _step(run: Run) -> tuple[float, float]:
 
 def _save(run: Run) -> None:
     checkpoint.save(
-        run.results.checkpoint, run.trainer, digest=run.digest, seconds=run.seconds, history=run.history
+        run.results.checkpoint,
+        run.trainer,
+        digest=run.digest,
+        seconds=run.seconds,
+        history=run.history,
+        losses=run.losses,
     )
     run.saved_step = run.trainer.step
 
@@ -143,9 +146,9 @@ def _look_back(run: Run, bar: TrainProgress, board: Board) -> None:
             with trainer.result():
                 checkpoint.save_best(run.results.best, trainer, digest=run.digest)
     if run.leads and settings.keep_every and trainer.step % settings.keep_every == 0:
-        kept = run.data.with_name(f"{run.data.file.name}-{trainer.step:06d}")
+        mark = f"-{trainer.step:06d}"
         with trainer.result():
-            trainer.trained.export(Job(folder=run.results.kept, dataset=kept, stamp=run.digest))
+            trainer.trained.export(Job(run.results.kept, run.data, run.base, stamp=run.digest, mark=mark))
 
 
 def _sample(run: Run, board: Board) -> None:

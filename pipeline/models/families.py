@@ -13,14 +13,14 @@ class Family:
     """One row: what differs between families of Stable-Diffusion-shaped models.
 
     `title` is what people call it. `size_multiple`, `default_size` and `bucket_step` are pixels; training
-    cuts images to sides in steps of `bucket_step`, to squares where that is 0. `context_width` is the UNet's
-    `cross_attention_dim`, by which files and folders on disk are recognised. `lora_architecture`
+    cuts images to sides in steps of `bucket_step`, to squares only where it is 0. `context_width` is the
+    UNet's `cross_attention_dim`, by which files and folders on disk are recognised. `lora_architecture`
     (modelspec.architecture) and `base_model_version` (ss_base_model_version) are what lookdev's LoRA files of
     this family say about themselves; `lora_base` is an expression that finds what others say there, in lower
     case with single spaces for all other characters. `frames_at_once` is how many frames share a forward pass
     on a CPU, where more gains nothing. `half_vae`: whether its VAE may compute in float16 (SDXL's overflows).
-    `a1111_version` is A1111's "sd version".
-    `folder` holds the weights that come with lookdev, where there are any.
+    `a1111_version` is A1111's "sd version". `folder` holds the weights that come with lookdev, where there
+    are any.
     """
 
     name: str

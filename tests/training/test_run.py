@@ -63,7 +63,7 @@ def test_an_interrupted_training_ends_with_the_bytes_of_an_uninterrupted_one(
     counted = count_steps(monkeypatch)
     resumed = run.train_from_file(dataset, out=tmp_path / "cut", progress=False)
     assert counted == [2, 3]
-    assert resumed.lora.read_bytes() == whole.lora.read_bytes()
+    assert resumed.result.read_bytes() == whole.result.read_bytes()
     assert resumed.samples.read_bytes() == whole.samples.read_bytes()
 
 
@@ -93,18 +93,18 @@ def test_a_finished_training_returns_without_loading_a_model(
 
     short = "steps = 2\nbatch = 1\nrank = 2\n"
     first = train(short)
-    lora, sheet_before = first.lora.read_bytes(), first.samples.read_bytes()
-    weights = read_lora(first.lora).metadata["sshs_model_hash"]  # of the tensors alone
+    lora, sheet_before = first.result.read_bytes(), first.samples.read_bytes()
+    weights = read_lora(first.result).metadata["sshs_model_hash"]  # of the tensors alone
     taken = count_steps(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(session, "load_model", refuse)
         assert train(short) == first
         assert train(short + "checkpoint_every = 1\nsample_every = 1\n") == first
-    assert (first.lora.read_bytes(), first.samples.read_bytes()) == (lora, sheet_before)
+    assert (first.result.read_bytes(), first.samples.read_bytes()) == (lora, sheet_before)
     # Other sample prompts need the model, but no step; so does a file that is missing.
     prompts = short + 'samples = ["a woman in a hall"]\n'
     train(prompts)
-    assert read_lora(first.lora).metadata["sshs_model_hash"] == weights
+    assert read_lora(first.result).metadata["sshs_model_hash"] == weights
     assert first.samples.read_bytes() != sheet_before
     drawn = first.samples.read_bytes()
     first.samples.unlink()
@@ -119,7 +119,7 @@ def test_a_changed_training_starts_afresh_and_an_older_lora_does_not_pass_for_it
 ) -> None:
     dataset, out = make_dataset(SETTINGS), tmp_path / "out"
     first = run.train_from_file(dataset, out=out, steps=1, progress=False)
-    old = first.lora.read_bytes()
+    old = first.result.read_bytes()
     taken = count_steps(monkeypatch)
     (dataset.parent / "images" / "0001.txt").write_text("irisbot woman, seen anew")
     with monkeypatch.context() as patch:  # Ctrl-C after the last step, while the sheet is drawn
@@ -127,10 +127,10 @@ def test_a_changed_training_starts_afresh_and_an_older_lora_does_not_pass_for_it
         with pytest.raises(KeyboardInterrupt):
             run.train_from_file(dataset, out=out, steps=1, progress=False)
     assert taken == [0]
-    assert first.lora.read_bytes() == old
+    assert first.result.read_bytes() == old
     run.train_from_file(dataset, out=out, steps=1, progress=False)
     assert taken == [0]
-    assert first.lora.read_bytes() != old
+    assert first.result.read_bytes() != old
 
 
 def raise_interrupt(*arguments: object) -> None:
@@ -190,14 +190,14 @@ def test_leaves_a_lora_that_the_render_side_reads_and_a_contact_sheet(
     monkeypatch.setattr(sheet, "NUM_SAMPLES", 2)
     out = tmp_path / "out"
     result = run.train_from_file(make_dataset(SETTINGS + "sample_every = 3"), out=out, progress=False)
-    assert result.lora == out / "iris.safetensors"
+    assert result.result == out / "iris.safetensors"
     assert result.steps == 4
     assert result.images_per_second == pytest.approx(4 / result.seconds)
     # 2 rows of 256 pixels; image, depth, pose, without, with
     height, width = read_png(result.samples).shape[:2]
     assert height > 2 * 256 and width > 5 * 256
     assert [path.name for path in (out / "samples").iterdir()] == ["step_000003.png"]
-    metadata = read_lora(result.lora).metadata
+    metadata = read_lora(result.result).metadata
     assert metadata["ss_network_dim"] == "2"
     assert metadata["ss_output_name"] == "iris"
     assert metadata["modelspec.trigger_phrase"] == "irisbot"
@@ -205,7 +205,7 @@ def test_leaves_a_lora_that_the_render_side_reads_and_a_contact_sheet(
     assert tags["irisbot woman"] == 4
     sidecar = json.loads((out / "iris.json").read_text(encoding="utf-8"))
     assert sidecar["activation text"] == "irisbot"
-    check_same_prediction(random_model, result.lora, out / "checkpoint.pt")
+    check_same_prediction(random_model, result.result, out / "checkpoint.pt")
 
 
 def check_same_prediction(model_folder: Path, lora: Path, saved: Path) -> None:

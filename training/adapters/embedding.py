@@ -42,15 +42,10 @@ class Embedding:
 
     def export(self, job: Job) -> tuple[Path, ...]:
         """See `Trained`: a file for each trigger, which A1111 calls by its name."""
-        paths = tuple(embedding_path(job.folder, word) for word in self.words.rows)
+        paths = tuple(job.folder / f"{word}{job.mark}.safetensors" for word in self.words.rows)
         for word, path in zip(self.words.rows, paths, strict=True):
             self.words.write(word, path, metadata=export.embedding_metadata(self.model, job, word))
         return paths
-
-
-def embedding_path(folder: Path, word: str) -> Path:
-    """Where a trigger's vectors go: A1111 takes the file's name for the word."""
-    return folder / f"{word}.safetensors"
 
 
 def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept]) -> Embedding:

@@ -70,7 +70,7 @@ class Full:
 
     def export(self, job: Job) -> tuple[Path, ...]:
         """See `Trained`: a model folder in diffusers' layout."""
-        folder = job.folder / job.dataset.file.name
+        folder = job.folder / job.name
         save_model(self.model, folder, dtype=self.save_dtype, base=job.base, note=export.model_note(job))
         return (folder,)
 

@@ -41,7 +41,7 @@ class LowRank:
 
     def export(self, job: Job, *, embeddings: Sequence[Path] = ()) -> tuple[Path, ...]:
         """See `Trained`: A1111's sidecar, and the LoRA; `embeddings` are files that belong to it."""
-        path = job.folder / f"{job.dataset.file.name}.safetensors"
+        path = job.folder / f"{job.name}.safetensors"
         export.write(path, self.model, job, kind=self.kind, embeddings=embeddings)
         return path.with_suffix(".json"), path
 

@@ -31,6 +31,13 @@ class Job:
     """The folder or file that the model came from."""
     stamp: str
     """Goes into the metadata of the files: same stamp, same training."""
+    mark: str = ""
+    """Ends the names of the files: of a step on the way."""
+
+    @property
+    def name(self) -> str:
+        """The result's name."""
+        return self.dataset.file.name + self.mark
 
 
 class Trained(Protocol):
