@@ -65,6 +65,7 @@ class Dataset:
     file: DatasetFile
     examples: tuple[Example, ...]
     size: int
+    priors: tuple[Example, ...] = ()  # class images
     weights: tuple[float, ...] | None = None  # each concept's; None where the file counts repeats itself
 
     @property
@@ -116,7 +117,7 @@ class Dataset:
         settings = self.file.model_dump_json(by_alias=True, exclude=unused)
         state = hashlib.sha256(settings.encode())
         state.update(repr([share / sum(self.shares) for share in self.shares]).encode())
-        for example in self.examples:
+        for example in (*self.examples, *self.priors):
             state.update(f"\0{example.path.name}\0{example.concept}\0{example.caption}\0".encode())
             state.update(example.image.tobytes())
             for kind in sorted(example.controls):
@@ -138,9 +139,9 @@ def load_dataset(
     Raises `DatasetError`, one line, on the first fault: see the module's tests for the list.
     """
     examples: list[Example] = []
+    choose = functools.partial(choose_bucket, base=size, step=bucket_step)
     for index, concept in enumerate(file.concept):
         where = f"{path}:concept[{index + 1}]"
-        choose = functools.partial(choose_bucket, base=size, step=bucket_step)
         examples += _read_concept(
             path.parent, concept, index, choose=choose, size=size, kinds=control_kinds, where=where
         )
@@ -184,6 +185,9 @@ def check_captions(dataset: Dataset, *, count_tokens: Callable[[str], int], max_
                     f"{example.path.with_suffix('.txt')}: with '{concept.class_word}' for '{concept.trigger}'"
                 )
                 faults.append(f"{where} (train.prior_weight) {found} {reads} the caption")
+    for example in dataset.priors:
+        if (found := count_tokens(example.caption)) > max_tokens:
+            faults.append(f"{example.path.with_suffix('.txt')}: {found} {reads} the caption")
     for number, prompt in enumerate(dataset.file.train.samples, start=1):
         if (found := count_tokens(prompt)) > max_tokens:
             faults.append(f"{dataset.path}:train.samples[{number}]: {found} {reads} the prompt")
@@ -240,28 +244,40 @@ def _read_concept(
     examples = []
     for path in images:
         read = read_picture(path)
-        whole = read.pixels
         for note in read.notes:
             log.warning("%s: %s", path, note)
-        height, width = whole.shape[:2]
-        bucket = choose(height, width)
-        if bucket is None:
-            raise DatasetError(
-                f"{path}: {width}x{height} pixels, the model trains at {size}x{size}; use a larger image"
-            )
-        top, left, tall, _ = crop_box(height, width, bucket=bucket)
-        shrink = bucket[0] / tall
-        one = Example(
-            path=path,
-            image=cut(whole, bucket),
-            caption=captions[path],
-            concept=index,
-            controls={},
-            original=(height, width),
-            corner=(round(top * shrink), round(left * shrink)),
-        )
-        examples.append(beside.join(one, whole, bucket))
+        one = cut_example(path, read.pixels, captions[path], index, choose=choose, size=size)
+        examples.append(beside.join(one, read.pixels))
     return examples
+
+
+def cut_example(
+    path: Path,
+    whole: UInt8Array,
+    caption: str,
+    concept: int,
+    *,
+    choose: Callable[[int, int], tuple[int, int] | None],
+    size: int,
+) -> Example:
+    """An image [H, W, 3] cut to its bucket. Raises `DatasetError` where it is too small."""
+    height, width = whole.shape[:2]
+    bucket = choose(height, width)
+    if bucket is None:
+        raise DatasetError(
+            f"{path}: {width}x{height} pixels, the model trains at {size}x{size}; use a larger image"
+        )
+    top, left, tall, _ = crop_box(height, width, bucket=bucket)
+    shrink = bucket[0] / tall
+    return Example(
+        path=path,
+        image=cut(whole, bucket),
+        caption=caption,
+        concept=concept,
+        controls={},
+        original=(height, width),
+        corner=(round(top * shrink), round(left * shrink)),
+    )
 
 
 @dataclass(frozen=True)
@@ -273,9 +289,10 @@ class _Beside:
     masks: Path | None
     where: str
 
-    def join(self, example: Example, whole: UInt8Array, bucket: tuple[int, int]) -> Example:
+    def join(self, example: Example, whole: UInt8Array) -> Example:
         """The example with its pictures out of the folders, cut as it is. Raises `DatasetError`."""
         name = example.path.name
+        bucket = (example.image.shape[0], example.image.shape[1])
 
         def read(folder: Path, advice: str) -> UInt8Array:
             return read_beside(folder, example.path, whole, bucket=bucket, advice=f"{name} needs {advice}")

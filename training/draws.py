@@ -56,11 +56,17 @@ def step_indices(order: orders.IntArray, step: int, settings: TrainSettings) -> 
 
 
 def draw(
-    material: Material, indices: list[int], step: int, settings: TrainSettings, num_timesteps: int
+    material: Material,
+    indices: list[int],
+    step: int,
+    settings: TrainSettings,
+    num_timesteps: int,
+    *,
+    rng: torch.Generator | None = None,
 ) -> Draw:
-    """Everything random in one step on these examples, from (seed, step) alone."""
+    """Everything random in one step on these examples, from (seed, step) alone, or out of `rng`."""
     batch = len(indices)
-    rng = schedule.step_generator(step, seed=settings.seed)
+    rng = rng if rng is not None else schedule.step_generator(step, seed=settings.seed)
     noise = [torch.randn(material.latents[i].shape, generator=rng) for i in indices]
     # One timestep out of each of B equal strata: still uniform, with less variance in the loss.
     strata = torch.randperm(batch, generator=rng) + torch.rand(batch, generator=rng)
@@ -82,9 +88,11 @@ def draw(
     return Draw(indices, tuple(noise), timesteps, from_engine, start, keep, use_control)
 
 
-def parts(chosen: Draw, *, batch: int) -> list[Draw]:
+def parts(chosen: Draw | None, *, batch: int) -> list[Draw]:
     """A draw in parts that fit through the network: one size each, at most `batch` images."""
     by_size: dict[tuple[int, ...], list[int]] = {}
+    if chosen is None:
+        return []
     for row, noise in enumerate(chosen.noise):
         by_size.setdefault(tuple(noise.shape), []).append(row)
     return [

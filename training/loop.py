@@ -27,6 +27,7 @@ from training.optimizers import build_optimizer, set_rates
 from training.parallel import Workers
 from training.precision import gradient_scaler, make_fast, recompute_activations
 from training.predict import Networks, noise_schedule
+from training.priors import prior_draw
 from training.schema import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,10 @@ class Trainer:
         precision: str,
         cache: Cache | None = None,
         workers: Workers | None = None,
+        priors: Material | None = None,
     ) -> None:
+        """`priors` are class images."""
+        self.priors = priors
         self.trained, self.material, self.settings, self.precision = trained, material, settings, precision
         self.model, self.device = trained.model, trained.model.device
         self.workers = workers if workers is not None else Workers()
@@ -125,6 +129,13 @@ class Trainer:
             share = self.loss(part) * (len(part.indices) / count)
             self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
             loss = loss + share.detach()
+        for part in parts(self._class_images(chosen), batch=self.settings.batch):
+            assert self.priors is not None
+            captions = [self.priors.captions[i] for i in part.indices]
+            weight = self.settings.prior_weight * len(part.indices) / count
+            share = self._denoising(self.priors, part, captions) * weight
+            self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+            loss = loss + share.detach()
         self.workers.sum_gradients(self.parameters)
         return self.workers.sum(loss)
 
@@ -146,13 +157,41 @@ class Trainer:
         ]
         said = self.predict(noisy, captions, chosen)
         loss = losses.weighted_mse(said, wanted, weight, area)
-        if self.settings.prior_weight > 0:
+        rows = self._without_class_images(chosen)
+        if self.settings.prior_weight > 0 and rows:
+            chosen, noisy, weight = chosen.of(rows), noisy[rows], weight[rows] * (len(rows) / len(weight))
             plain = [self.material.plain[i] for i in chosen.indices]
             with torch.no_grad(), self.trained.disabled():
                 before = self.predict(noisy, plain, chosen, fresh=trains_text(self.trained))
             now = self.predict(noisy, plain, chosen)
             loss = loss + self.settings.prior_weight * losses.weighted_mse(now, before, weight)
         return loss
+
+    def _class_images(self, chosen: Draw) -> Draw | None:
+        """What this process takes of the class images that a step brings along."""
+        if self.priors is None:
+            return None
+        drawn = prior_draw(
+            self.priors,
+            chosen,
+            self.material.concepts,
+            step=self.step,
+            settings=self.settings,
+            num_timesteps=len(self.alphas_cumprod),
+        )
+        return None if drawn is None else drawn.of(self.workers.rows(len(drawn.indices)))
+
+    def _without_class_images(self, chosen: Draw) -> list[int]:
+        """The rows that keep the base's own prediction instead."""
+        have = set() if self.priors is None else set(self.priors.concepts)
+        return [row for row, i in enumerate(chosen.indices) if self.material.concepts[i] not in have]
+
+    def _denoising(self, material: Material, chosen: Draw, captions: list[str]) -> Tensor:
+        """The plain denoising loss of one part of other material than the training's."""
+        noisy, wanted, weight, area = self._task(material, chosen)
+        read = self.texts.fresh if self.text_learns else self.texts.kept
+        said = self.networks.predict(noisy, read(captions), material, chosen)
+        return losses.weighted_mse(said, wanted, weight, area)
 
     def held_out_loss(self, material: Material, chosen: Draw) -> Tensor:
         """The denoising loss of one part of other material, without gradients."""

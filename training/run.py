@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline.errors import DatasetError, ModelError
 from pipeline.files import file_digest, known_digest
 from pipeline.models import FAMILIES, Family, find_model
+from training.class_images import with_class_images
 from training.dataset import Dataset, load_dataset
 from training.schema import TrainSettings, read_dataset_file
 
@@ -106,14 +107,16 @@ def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
         raise DatasetError(f"--steps {steps}: expected 1 or more")
     model: str | Path = file.model if file.model in FAMILIES else path.parent / file.model
     family, place = find_model(model)
+    bucket_step = family.bucket_step if file.train.buckets else 0
     data = load_dataset(
         path,
         file,
         size=_size(path, file.train, family),
         # a file has no ControlNets in it
         control_kinds=family.control_kinds if place.is_dir() else (),
-        bucket_step=family.bucket_step if file.train.buckets else 0,
+        bucket_step=bucket_step,
     )
+    data = with_class_images(data, bucket_step=bucket_step)
     return data if steps is None else data.with_steps(steps), model, place
 
 

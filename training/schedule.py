@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 # The streams of random numbers; two streams never share a seed. `training.order` has 0 and 2.
-_STEP, _VALIDATION = 1, 3
+_STEP, _VALIDATION, _PRIOR = 1, 3, 5
 
 WARMUP_SHARE = 0.05  # field-notes section 2
 
@@ -49,6 +49,11 @@ def learning_rate_factor(
 def step_generator(step: int, *, seed: int) -> torch.Generator:
     """The generator (on the CPU, whatever the device) from which a step draws all its random numbers."""
     return _generator([seed, _STEP, step])
+
+
+def prior_generator(step: int, *, seed: int) -> torch.Generator:
+    """The generator from which a step draws all that is random about its class images."""
+    return _generator([seed, _PRIOR, step])
 
 
 def validation_generator(number: int, *, seed: int) -> torch.Generator:

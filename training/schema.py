@@ -56,6 +56,12 @@ class Concept(StrictModel):
     """
     masks: str | None = Field(default=None, min_length=1)
     """Folder, relative to the dataset file: `<stem>.png` of the same size, white where the subject is."""
+    prior_images: str | None = Field(default=None, min_length=1)
+    """Folder, relative to the dataset file: images of the class without the concept, captions optional.
+
+    With `train.prior_weight` the model keeps saying of them what they are. Absent: it keeps the base's own
+    prediction.
+    """
     repeats: int = Field(default=1, ge=1, le=100)
     """How often an epoch shows each image. Left out everywhere: worked out from `weight` and the counts."""
     weight: float | None = Field(default=None, gt=0, le=100)
@@ -136,6 +142,16 @@ class DatasetFile(StrictModel):
     name: str = Field(pattern=NAME_PATTERN)
     concept: tuple[Concept, ...] = Field(min_length=1, strict=False)
     train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _class_images_are_used(self) -> DatasetFile:
+        given = [each.trigger for each in self.concept if each.prior_images is not None]
+        if given and self.train.prior_weight == 0:
+            raise ValueError(
+                f"'{given[0]}' has prior_images, which train.prior_weight = 0 leaves unused; "
+                "set it (1.0 is usual), or drop prior_images"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_weigh(self) -> DatasetFile:

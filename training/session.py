@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -130,9 +131,12 @@ def _begin(
     precision = saved.precision if saved else resolve_precision(settings.precision, model.device)
     material = prepare(model, training, cache=cache)
     trained = table.build(model, settings, data.file.concept)
-    trainer = Trainer(trained, material, settings, precision=precision, cache=cache, workers=workers)
+    priors = prepare(model, replace(data, examples=data.priors), cache=cache) if data.priors else None
+    trainer = Trainer(
+        trained, material, settings, precision=precision, cache=cache, workers=workers, priors=priors
+    )
     if not trains_text(trained):
-        trainer.texts.read_ahead(_texts(material, settings))
+        trainer.texts.read_ahead([*_texts(material, settings), *(priors.captions if priors else ())])
     run = Run(data, results, base, digest, trainer, held_out=None)
     if saved is not None:
         checkpoint.restore(trainer, saved)
