@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import UNet2DConditionModel
+from lora_samples import narrow
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from pipeline.models import Model, load_model
+from pipeline.models import FAMILIES, Model, load_model
+from pipeline.models.architectures import architecture
 from pipeline.models.tokenizer import clip_tokenizer
 
 WIDTHS = (32, 48)  # of SDXL's two text encoders, in small
+_POOLED = 40
 
 
 def text_encoder(kind: Any, width: int, *, layers: int, seed: int, legacy: bool = False) -> Any:
@@ -21,7 +25,7 @@ def text_encoder(kind: Any, width: int, *, layers: int, seed: int, legacy: bool 
         vocab_size=49408,
         hidden_size=width,
         intermediate_size=2 * width,
-        projection_dim=40,
+        projection_dim=_POOLED,
         num_hidden_layers=layers,
         num_attention_heads=4,
         hidden_act="quick_gelu" if kind is CLIPTextModel else "gelu",
@@ -54,4 +58,21 @@ def small_sdxl(folder: Path, *, legacy: bool = False) -> Model:
         small_sd15(folder, legacy=legacy),
         text_encoder_2=second,
         tokenizer_2=clip_tokenizer(pad_token="!"),
+    )
+
+
+def tiny_sdxl(folder: Path) -> Model:
+    """SDXL with all layers of its UNet in few channels; text encoders as `small_sdxl`, the miniature's VAE."""
+    model = small_sdxl(folder)
+    width = sum(WIDTHS)
+    config = dict(narrow("sdxl").unet) | {"cross_attention_dim": width}
+    config["projection_class_embeddings_input_dim"] = _POOLED + 6 * config["addition_time_embed_dim"]
+    config["sample_size"] = 32
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        unet: Any = UNet2DConditionModel.from_config(config)
+    family = dataclasses.replace(FAMILIES["sdxl"], context_width=width, default_size=128)
+    schedule = dict(architecture("sdxl").scheduler)
+    return dataclasses.replace(
+        model, family=family, unet=unet.eval().requires_grad_(False), scheduler_config=schedule
     )
