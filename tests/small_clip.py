@@ -62,7 +62,7 @@ def small_sdxl(folder: Path, *, legacy: bool = False) -> Model:
 
 
 def tiny_sdxl(folder: Path) -> Model:
-    """SDXL with all layers of its UNet in few channels; text encoders as `small_sdxl`, the miniature's VAE."""
+    """SDXL with all layers of its UNet, few channels; text encoders as `small_sdxl`, the miniature's VAE."""
     model = small_sdxl(folder)
     width = sum(WIDTHS)
     config = dict(narrow("sdxl").unet) | {"cross_attention_dim": width}
