@@ -95,7 +95,7 @@ def run(label: str, variant: Variant, out: Path) -> Run:
     result: TrainResult = train_from_file(
         write_variant(variant, out / "datasets"), out=out / "loras" / variant.name
     )
-    return Run(Trained(label, lora=result.lora), result.seconds)
+    return Run(Trained(label, lora=result.result), result.seconds)
 
 
 def named(moment: Moment) -> Moment:

@@ -168,7 +168,7 @@ def main(hero: str, frames: int, split: Split, out: Path) -> None:
             asked = audit_lines(path) or ["nothing"]
             click.echo(f"audit, {label}: shoot: {'; '.join(asked)}")
             result = train_from_file(path, out=out / "loras" / read_dataset_file(path).name)
-            trained.append(Trained(label, lora=result.lora))
+            trained.append(Trained(label, lora=result.result))
         rows, pictures = measure([*trained, Trained("base, no training")], hero, split, frames, out)
         click.echo(markdown(rows))
         click.echo(f"\nwanted: {WANTED:.2f} in profile and from behind, all views")

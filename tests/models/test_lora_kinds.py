@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from lora_samples import narrow_model
 
 from pipeline.errors import ModelError
 from pipeline.models import (
@@ -28,7 +29,6 @@ from pipeline.models import (
 from pipeline.models import lora_save as save
 from pipeline.models.lora_kinds import LORA_KINDS
 from pipeline.models.lora_place import model_layers
-from tests.lora_samples import narrow_model
 
 # A merged weight sums once what a side branch adds twice: float32 rounding over about 40 layers.
 TOLERANCE = 1e-5

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_clip import small_sd15, small_sdxl
 
 from pipeline.errors import ModelError
 from pipeline.models import EmbeddingUse, Model, encode_prompts, load_embeddings
 from pipeline.models.new_words import add_words
 from pipeline.models.textual_inversion import encoders_of
-from tests.small_clip import small_sd15, small_sdxl
 
 PROMPT = "a photo of Irisbot, (irisbot:1.2) in a hall"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from training.material import Material
+from training.schema import Concept
 
+CONCEPT = Concept.model_validate({"trigger": "irisbot", "class": "woman", "kind": "character"})
 TEXTS = ("irisbot woman", "a woman in a hall, irisbot")
 
 

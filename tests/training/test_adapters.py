@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
-from small_material import small_material
+from small_material import CONCEPT, small_material
 
 from pipeline.models import load_model
 from training import checkpoint
 from training.adapters.table import KINDS, build
 from training.loop import Trainer
-from training.schema import Concept, TrainSettings
-
-CONCEPT = Concept.model_validate({"trigger": "irisbot", "class": "woman", "kind": "character"})
+from training.schema import TrainSettings
 
 
 def new_trainer(folder: Path, kind: str, **settings: object) -> Trainer:

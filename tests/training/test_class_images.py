@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_material import small_material
 
 from pipeline.errors import DatasetError
 from pipeline.image import write_png
 from pipeline.models import load_model
-from tests.training.test_adapters import material
 from training.adapters.table import build
 from training.class_images import with_class_images
 from training.dataset import Dataset, load_dataset
@@ -75,7 +75,7 @@ def priors() -> Material:
     """Three class images of the second concept."""
     latents = tuple(torch.full((4, 16, 16), 0.1 * i) for i in range(3))
     return replace(
-        material(),
+        small_material(),
         latents=latents,
         engine=tuple(map(torch.zeros_like, latents)),
         has_engine=torch.zeros(3, dtype=torch.bool),
@@ -90,7 +90,7 @@ def priors() -> Material:
 
 def test_each_image_of_a_concept_with_class_images_brings_one_along() -> None:
     settings = TrainSettings(batch=40, caption_dropout=1.0)
-    chosen = draw(material(), [0, 1] * 20, 3, settings, 1000)
+    chosen = draw(small_material(), [0, 1] * 20, 3, settings, 1000)
 
     def drawn(step: int, concepts: tuple[int, int]) -> list[int] | None:
         one = prior_draw(priors(), chosen, concepts, step=step, settings=settings, num_timesteps=1000)
@@ -107,7 +107,7 @@ def test_each_image_of_a_concept_with_class_images_brings_one_along() -> None:
 def test_the_loss_of_a_step_is_the_two_parts_of_it(random_model: Path) -> None:
     """Rows of a concept with class images add the images' loss; the others keep the base's prediction."""
     settings = TrainSettings(batch=2, rank=2, prior_weight=0.5, caption_dropout=0.0, steps=2)
-    two = replace(material(), concepts=(0, 1), shares=(1.0, 1.0))
+    two = replace(small_material(), concepts=(0, 1), shares=(1.0, 1.0))
 
     def trainer(of: Material | None) -> Trainer:
         trained = build(load_model(random_model, controls=()), settings)

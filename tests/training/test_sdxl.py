@@ -8,10 +8,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file
+from small_clip import tiny_sdxl
+from small_material import CONCEPT, small_material
 
 from pipeline.models import LoraUse, apply_loras, encode_prompts, read_lora
-from tests.small_clip import tiny_sdxl
-from tests.training.test_adapters import CONCEPT, material
 from training.adapters.table import build
 from training.adapters.trained import Job
 from training.dataset import Dataset
@@ -23,7 +23,9 @@ SETTINGS = {"rank": 2, "batch": 1, "steps": 2, "text_lr": 1e-3, "caption_dropout
 
 def trained_two_steps(folder: Path, kind: str) -> tuple[Trainer, Dataset]:
     settings = TrainSettings.model_validate(SETTINGS | {"kind": kind, "vectors": 2})
-    trainer = Trainer(build(tiny_sdxl(folder), settings, [CONCEPT]), material(), settings, precision="fp32")
+    trainer = Trainer(
+        build(tiny_sdxl(folder), settings, [CONCEPT]), small_material(), settings, precision="fp32"
+    )
     trainer.take_step()
     trainer.take_step()
     file = DatasetFile(name="iris", concept=(CONCEPT,), train=settings)
