@@ -46,12 +46,12 @@ def lookdev(verbose: bool) -> None:
 
 @lookdev.command()
 @click.argument("dataset", type=FolderPath)
-@click.option("--out", type=FolderPath, help="Folder for the LoRA; default: out/loras/<name>.")
+@click.option("--out", type=FolderPath, help="Folder for the result; default: out/loras/<name>.")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps; default: the dataset file's.")
 def train(dataset: Path, out: Path | None, steps: int | None) -> None:
-    """Train a LoRA on the images of DATASET.
+    """Train a LoRA, an embedding or a whole model on the images of DATASET.
 
-    DATASET is a dataset.toml. Run the same command again to resume.
+    DATASET is a dataset.toml; its train.kind says what is trained. Run the same command again to resume.
     """
     run = importlib.import_module("training.run")
     result = run.train_from_file(dataset, out=out, steps=steps)

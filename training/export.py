@@ -97,6 +97,19 @@ def embedding_metadata(model: Model, job: Job, word: str) -> dict[str, str]:
     }
 
 
+def model_metadata(model: Model, job: Job) -> dict[str, str]:
+    """The header of a whole model's one file."""
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": model.family.lora_architecture.removesuffix("/lora"),
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": job.name,
+        "modelspec.trigger_phrase": ", ".join(concept.trigger for concept in job.dataset.file.concept),
+        "modelspec.usage_hint": _usage(job.dataset),
+        STAMP_KEY: job.stamp,
+    }
+
+
 def model_note(job: Job) -> dict[str, Any]:
     """What a model's folder says of itself."""
     return {

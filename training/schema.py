@@ -19,6 +19,7 @@ All keys: docs/datasets.md.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -36,6 +37,7 @@ Kind = Literal["lora", "dora", "loha", "lokr", "embedding", "pivotal", "full"]
 Layout = Literal["kohya", "peft"]
 SaveDtype = Literal["fp32", "fp16", "bf16"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name and A1111's alias
+WORD_PATTERN = r"(?=.*[^\W\d_])\w[\w .-]*"  # what a prompt can say and a file be called
 
 
 ALL_VIEWS: tuple[View, ...] = get_args(View)
@@ -101,6 +103,8 @@ class TrainSettings(StepSettings):
     """Learning rate of new words' vectors."""
     save_dtype: SaveDtype = "fp32"
     """What `full` rounds its weights to when it writes them."""
+    single_file: bool = False
+    """Whether `full` also writes one file in the original layout, for A1111 and ComfyUI."""
     rank: int = Field(default=16, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
     conv_rank: int = Field(default=0, ge=0, le=256)
@@ -142,6 +146,16 @@ class DatasetFile(StrictModel):
     name: str = Field(pattern=NAME_PATTERN)
     concept: tuple[Concept, ...] = Field(min_length=1, strict=False)
     train: TrainSettings = TrainSettings()
+
+    @model_validator(mode="after")
+    def _triggers_name_files(self) -> DatasetFile:
+        for concept in self.concept if self.train.kind in ("embedding", "pivotal") else ():
+            if not re.fullmatch(WORD_PATTERN, concept.trigger):
+                raise ValueError(
+                    f"kind '{self.train.kind}' names a file by the trigger '{concept.trigger}'; "
+                    "expected letters, digits, spaces, '-', '_' or '.', with a letter among them"
+                )
+        return self
 
     @model_validator(mode="after")
     def _class_images_are_used(self) -> DatasetFile:

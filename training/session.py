@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.models import Model, count_tokens, find_model, load_model
+from pipeline.errors import DatasetError
+from pipeline.models import Model, count_tokens, find_model, is_read_at_once, load_model
 from pipeline.output import check_space
 from training import checkpoint, sheet
 from training.adapters import table
@@ -67,7 +68,7 @@ def train(
         count_tokens=lambda text: count_tokens(model, text),
         max_tokens=int(model.tokenizer.model_max_length),
     )
-    check_space(results.folder, _needed_bytes(model))
+    check_space(results.folder, _needed_bytes(model, settings.kind))
     cache = Cache.open(results.cache, model=f"{weights} {place.type} {model.dtype}")
     base = find_model(model_path)[1]
     run = _begin(model, data, training, results, base, digest=digest, cache=cache, workers=workers)
@@ -106,9 +107,13 @@ def _stamp(data: Dataset, digest: str) -> str:
     return hashlib.sha256(f"{digest} {json.dumps(data.file.train.samples)}".encode()).hexdigest()
 
 
-def _needed_bytes(model: Model) -> int:
-    """An upper estimate of what a training writes: a LoRA and its optimizer are smaller than the UNet."""
-    return sum(int(p.numel()) * 4 for p in model.unet.parameters()) + (16 << 20)
+def _needed_bytes(model: Model, kind: str) -> int:
+    """An upper estimate of what a training writes: a LoRA and its optimizer are smaller than the UNet.
+
+    A whole model is in the checkpoint three times (weights and two moments) and in the results up to twice.
+    """
+    times = 6 if kind == "full" else 1
+    return times * sum(int(p.numel()) * 4 for p in model.unet.parameters()) + (16 << 20)
 
 
 def _begin(
@@ -131,6 +136,7 @@ def _begin(
     precision = saved.precision if saved else resolve_precision(settings.precision, model.device)
     material = prepare(model, training, cache=cache)
     trained = table.build(model, settings, data.file.concept)
+    _check_room(model, data)
     priors = prepare(model, replace(data, examples=data.priors), cache=cache) if data.priors else None
     trainer = Trainer(
         trained, material, settings, precision=precision, cache=cache, workers=workers, priors=priors
@@ -145,6 +151,16 @@ def _begin(
         run.history = [Validation(step, dict(losses)) for step, losses in saved.history]
         log.info("%s: going on at step %d of %d", results.checkpoint, trainer.step, settings.steps)
     return run
+
+
+def _check_room(model: Model, data: Dataset) -> None:
+    """Captions fit with the vectors of words that learn. Raises `DatasetError` with the first."""
+    for example in (*data.examples, *data.priors):
+        if not is_read_at_once(model, example.caption):
+            raise DatasetError(
+                f"{example.path.with_suffix('.txt')}: with {data.file.train.vectors} vectors for the trigger "
+                "longer than the text encoder reads; shorten the caption, or lower train.vectors"
+            )
 
 
 def _texts(material: Material, settings: TrainSettings) -> list[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         encode_images,
         encode_prompts,
         encode_text,
+        is_read_at_once,
     )
     from pipeline.models.load import load_model
     from pipeline.models.lora_apply import LoraStack, LoraUse, apply_loras, remove_loras
@@ -52,6 +53,7 @@ _HOMES = {
             "encode_images",
             "encode_prompts",
             "encode_text",
+            "is_read_at_once",
         ),
         "encode",
     ),
@@ -83,6 +85,7 @@ __all__ = [
     "encode_text",
     "find_model",
     "inject_lora",
+    "is_read_at_once",
     "load_embeddings",
     "load_lora_state",
     "load_model",

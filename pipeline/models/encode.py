@@ -53,13 +53,18 @@ def encode_captions(model: Model, captions: Sequence[str]) -> Conditioning:
     `torch.no_grad()` otherwise. Raises ModelError for a caption longer than one chunk.
     """
     for caption in dict.fromkeys(captions):
-        if count_chunks(model, _as_text(caption)) > 1:
+        if not is_read_at_once(model, caption):
             length = chunk_length(model.text_encoder, model.tokenizer)
             raise ModelError(
                 f"caption '{caption[:40]}...': longer than the {length} tokens that model "
                 f"'{model.family.name}' reads at once; shorten it"
             )
     return _encode(model, [_as_text(caption) for caption in captions], clip_skip=1, num_chunks=1)
+
+
+def is_read_at_once(model: Model, caption: str) -> bool:
+    """Whether plain text is no longer than the text encoders read, with the vectors of learned words."""
+    return count_chunks(model, _as_text(caption)) == 1
 
 
 def _as_text(caption: str) -> str:

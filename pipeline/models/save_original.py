@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.errors import ModelError
 from pipeline.files import write_bytes
 from pipeline.models.architectures import TextEncoder, architecture
+from pipeline.models.families import Family
 from pipeline.models.lora_layers import sgm_path
 from pipeline.models.model import Model
 from pipeline.models.names import bare_text_name
@@ -51,11 +52,8 @@ def save_original(model: Model, path: Path, *, dtype: torch.dtype, metadata: Map
 
     Raises ModelError for a family without an original layout, OutputError when the system refuses.
     """
+    check_original(model.family)
     encoders = architecture(model.family.name).text_encoders
-    if not all(encoder.original for encoder in encoders):
-        raise ModelError(
-            f"train.single_file: {model.family.title} has no layout of one file; its folder is all there is"
-        )
     overflows = not model.family.half_vae and dtype in (torch.float16, torch.bfloat16)
     state = _rounded(unet_state(model.unet), dtype)
     state |= _rounded(vae_state(model.vae), torch.float32 if overflows else dtype)
@@ -66,6 +64,14 @@ def save_original(model: Model, path: Path, *, dtype: torch.dtype, metadata: Map
     if model.scheduler_config.get("rescale_betas_zero_snr"):
         state["ztsnr"] = torch.zeros(0)
     write_bytes(path, sealed(state, metadata))
+
+
+def check_original(family: Family) -> None:
+    """Raise ModelError for a family that has no original layout."""
+    if not all(encoder.original for encoder in architecture(family.name).text_encoders):
+        raise ModelError(
+            f"train.single_file: {family.title} has no layout of one file; take it out, the folder is enough"
+        )
 
 
 def unet_state(unet: Any) -> State:

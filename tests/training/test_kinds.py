@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.errors import DatasetError, ModelError
 from pipeline.files import file_digest
 from pipeline.models import EmbeddingUse, LoraUse, apply_loras, encode_prompts, load_embeddings, load_model
 from pipeline.models.lora_file import read_lora
@@ -39,8 +40,8 @@ def test_an_embedding_is_a_file_named_by_its_trigger_that_a_render_reads(
 ) -> None:
     out = tmp_path / "out"
     result = train(make_dataset, out, 'kind = "embedding"\nvectors = 3\nkeep_every = 1\n')
-    assert result.result == out / "irisbot.safetensors"
-    assert [path.name for path in (out / "checkpoints").iterdir()].count("irisbot-000001.safetensors") == 1
+    assert result.result == out / "embeddings" / "irisbot.safetensors"
+    assert (out / "checkpoints" / "embeddings" / "irisbot-000001.safetensors").is_file()
     vectors = load_file(result.result)["emb_params"]
     assert vectors.shape == (3, 128)
     assert torch.equal(vectors, trained_state(out)["irisbot.0"])
@@ -58,7 +59,7 @@ def test_pivotal_leaves_both_files_and_the_lora_names_its_embedding(
     lora = read_lora(result.result)
     assert lora.layout == "peft" and result.result.name == "iris.safetensors"
     named = json.loads(lora.metadata["lookdev.embeddings"])
-    word = tmp_path / "out" / named["irisbot"]["file"]
+    word = tmp_path / "out" / "embeddings" / named["irisbot"]["file"]
     assert named["irisbot"]["sha256"] == file_digest(word)
     model = load_model(random_model, controls=())
     apply_loras(model, [LoraUse(result.result)])
@@ -116,3 +117,32 @@ def test_the_record_says_what_was_trained_how_often_and_what_came_out(
     assert record["model"]["family"] == "mini"
     assert read_lora(result.result).metadata["ss_network_module"] == "lycoris.kohya"
     assert json.loads(read_lora(result.result).metadata["ss_network_args"])["algo"] == "lokr"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('kind = "embedding"\nvectors = 30\n', r"0001\.txt: with 30 vectors for the trigger longer"),
+        (
+            'kind = "full"\nsingle_file = true\n',
+            r"train\.single_file: the built-in miniature has no layout of",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_or_written_is_told_before_the_first_step(
+    make_dataset: MakeDataset, tmp_path: Path, more: str, message: str
+) -> None:
+    path = make_dataset(SETTINGS + more)
+    for text in (path.parent / "images").glob("*.txt"):
+        text.write_text(text.read_text() + ", by the big window in the long hall", encoding="utf-8")
+    with pytest.raises((DatasetError, ModelError), match=message) as caught:
+        run.train_from_file(path, out=tmp_path / "out", progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "checkpoint.pt").exists()
+
+
+def test_a_trigger_that_cannot_be_a_files_name_is_told(make_dataset: MakeDataset) -> None:
+    path = make_dataset('kind = "embedding"')
+    path.write_text(path.read_text().replace('trigger = "irisbot"', 'trigger = "iris/bot"'), encoding="utf-8")
+    with pytest.raises(DatasetError, match="kind 'embedding' names a file by the trigger 'iris/bot'"):
+        run.train_from_file(path, out=path.parent / "out", progress=False)

@@ -15,6 +15,8 @@ from training import export
 from training.adapters.trained import Job, Role
 from training.schema import Concept, TrainSettings
 
+FOLDER = "embeddings"
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -41,8 +43,8 @@ class Embedding:
         return self.words.unknown()
 
     def export(self, job: Job) -> tuple[Path, ...]:
-        """See `Trained`: a file for each trigger, which A1111 calls by its name."""
-        paths = tuple(job.folder / f"{word}{job.mark}.safetensors" for word in self.words.rows)
+        """See `Trained`: a file for each trigger, in a folder as A1111 has one."""
+        paths = tuple(job.folder / FOLDER / f"{word}{job.mark}.safetensors" for word in self.words.rows)
         for word, path in zip(self.words.rows, paths, strict=True):
             self.words.write(word, path, metadata=export.embedding_metadata(self.model, job, word))
         return paths

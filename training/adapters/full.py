@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.errors import ModelError
 from pipeline.models import Model
 from pipeline.models.save_model import save_model
+from pipeline.models.save_original import check_original, save_original
 from training import export
 from training.adapters.trained import Job, Role
 from training.schema import Concept, TrainSettings
@@ -27,7 +28,7 @@ class Full:
     model: Model
     named: Mapping[str, nn.Parameter]  # "unet.<path>", "text_encoder.<path>", "text_encoder_2.<path>"
     base: Mapping[str, Tensor]
-    save_dtype: torch.dtype
+    settings: TrainSettings
 
     @property
     def parameters(self) -> Mapping[Role, Sequence[nn.Parameter]]:
@@ -69,14 +70,26 @@ class Full:
             self.model.said.clear()
 
     def export(self, job: Job) -> tuple[Path, ...]:
-        """See `Trained`: a model folder in diffusers' layout."""
+        """See `Trained`: a model folder in diffusers' layout, and one file in the original's if asked for."""
         folder = job.folder / job.name
-        save_model(self.model, folder, dtype=self.save_dtype, base=job.base, note=export.model_note(job))
-        return (folder,)
+        written: tuple[Path, ...] = ()
+        dtype = DTYPES[self.settings.save_dtype]
+        if self.settings.single_file:
+            written = (folder.with_name(f"{job.name}.safetensors"),)
+            save_original(
+                self.model, written[0], dtype=dtype, metadata=export.model_metadata(self.model, job)
+            )
+        save_model(self.model, folder, dtype=dtype, base=job.base, note=export.model_note(job))
+        return (*written, folder)
 
 
 def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept]) -> Full:
-    """Let the model's own weights learn, in float32; a copy of them is kept."""
+    """Let the model's own weights learn, in float32; a copy of them is kept.
+
+    Raises ModelError where one file is asked for and the family has no such layout.
+    """
+    if settings.single_file:
+        check_original(model.family)
     roots = {"unet": model.unet}
     if settings.text_lr > 0:
         encoders = {"text_encoder": model.text_encoder, "text_encoder_2": model.text_encoder_2}
@@ -93,7 +106,7 @@ def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept]) ->
     # The base's prediction is asked for in every step with a prior weight, else for the sample sheet alone.
     place = model.device if settings.prior_weight > 0 else torch.device("cpu")
     base = {name: _kept(parameter, place) for name, parameter in named.items()}
-    return Full(model, named, base, _DTYPES[settings.save_dtype])
+    return Full(model, named, base, settings)
 
 
 def _kept(parameter: nn.Parameter, place: torch.device) -> Tensor:
@@ -102,4 +115,4 @@ def _kept(parameter: nn.Parameter, place: torch.device) -> Tensor:
     return copied.contiguous(memory_format=torch.channels_last) if copied.ndim == 4 else copied
 
 
-_DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
