@@ -40,24 +40,29 @@ class Outcome:
     missed: tuple[Planted, ...]
     false: tuple[Finding, ...]
     """Findings that nobody planted."""
+    seen_first: int
+    """Planted strangers among the images that the audit says to look at first."""
 
 
-def check(folder: Path) -> list[Finding]:
-    """All that lint and audit say of a dataset folder."""
+def check(folder: Path) -> tuple[list[Finding], set[str]]:
+    """All that lint and audit say of a dataset folder, and the images to look at first."""
     path = folder / "dataset.toml"
     file = read_dataset_file(path)
     found = lint_dataset(path, file, tokens=load_tokens(path, file))
+    first: set[str] = set()
     for audit in audit_dataset(path, file, size=SIZE):
         found += audit.findings
-    return found
+        first |= {image.still.path.name for image in audit.look_first}
+    return found, first
 
 
 def judge(name: str, folder: Path, planted: Sequence[Planted] = ()) -> Outcome:
     """Hold what is said of a dataset against what was planted in it."""
-    found = check(folder)
+    found, first = check(folder)
+    seen = sum(fault.rule == "outlier" and fault.where in first for fault in planted)
     missed = tuple(fault for fault in planted if not any(_finds(each, fault) for each in found))
     false = tuple(each for each in found if not any(_finds(each, fault) for fault in planted))
-    return Outcome(name, tuple(planted), missed, false)
+    return Outcome(name, tuple(planted), missed, false, seen)
 
 
 def _finds(finding: Finding, fault: Planted) -> bool:
@@ -86,11 +91,17 @@ def summary(outcomes: Sequence[Outcome], title: str) -> dict[str, Value]:
     """One row of the table."""
     planted = sum(len(each.planted) for each in outcomes)
     clean = [each for each in outcomes if not each.planted]
+    strangers = sum(fault.rule == "outlier" for each in outcomes for fault in each.planted)
+    missed = [fault for each in outcomes for fault in each.missed]
+    unseen = sum(fault.rule == "outlier" for fault in missed)
     return {
         "datasets": title,
         "spoiled": len(outcomes) - len(clean),
-        "planted": planted,
-        "found": planted - sum(len(each.missed) for each in outcomes),
+        "planted, but for strangers": planted - strangers,
+        "found": planted - strangers - len(missed) + unseen,
+        "strangers": strangers,
+        "strangers found": strangers - unseen,
+        "among the first to look at": sum(each.seen_first for each in outcomes),
         "false in spoiled": sum(len(each.false) for each in outcomes if each.planted),
         "clean": len(clean),
         "clean without an alarm": sum(not each.false for each in clean),

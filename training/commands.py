@@ -66,12 +66,19 @@ def audit(dataset_file: Path, sheet: Path | None) -> None:
     from rich.console import Console
 
     from pipeline.models import FAMILIES, find_model
-    from training.curate.audit import audit_dataset, to_do
+    from training.curate.audit import audit_dataset, needs_detector, to_do
+    from training.curate.detect import find_detector
     from training.curate.screen import coverage_table, write_coverage
 
     file = read_dataset_file(dataset_file)
     family, _ = find_model(file.model if file.model in FAMILIES else dataset_file.parent / file.model)
-    audits = audit_dataset(dataset_file, file, size=family.default_size)
+    detect = None
+    if needs_detector(dataset_file, file):
+        try:
+            detect = find_detector()
+        except ModelError as error:
+            click.echo(f"note: views by the captions' words where there are no joints: {error}", err=True)
+    audits = audit_dataset(dataset_file, file, size=family.default_size, detect=detect)
     console = Console()
     for each in audits:
         console.print(coverage_table(each))

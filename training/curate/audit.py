@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import DatasetError
-from pipeline.image import UInt8Array
+from pipeline.image import UInt8Array, read_image
 from pipeline.shot import FrameJoints
+from training.curate.detect import Detect
+from training.curate.faces import Face, face_of
 from training.curate.findings import Finding, Level
 from training.curate.measure import (
     BLURRED_BELOW,
@@ -25,9 +27,9 @@ from training.curate.measure import (
     measure,
     same_picture,
 )
-from training.curate.outliers import FloatArray, head_pattern, outliers
+from training.curate.outliers import FloatArray, head_pattern, outliers, unlikeness
 from training.curate.scan import Folder, Still, scan
-from training.curate.views import Seen, head_of, look, read_known
+from training.curate.views import Seen, find_head, look, read_known
 from training.dataset import ONE_IMAGE
 from training.pictures import read_picture
 from training.schema import DatasetFile
@@ -35,6 +37,8 @@ from training.schema import DatasetFile
 ONE_SIDED = 0.8  # share of the images with the same light or background that the trigger will take over
 SAME_BACKGROUND = 12.0  # delta E of the picture's borders
 ABOUT_FILES = ("no-images", "same-stem", "unread-image")  # of a folder's faults; the rest are about captions
+SHOOT = ("views", "light", "background")  # rules that more images answer
+LOOK_FIRST = 4  # images; of two strangers among 20 stage stills three in four are among the first four
 MIN_IMAGES = 5  # with fewer, a share says nothing
 
 
@@ -47,6 +51,7 @@ class Audited:
     measures: Measures
     seen: Seen
     pattern: FloatArray | None  # [5], see `outliers`
+    face: Face | None  # None from behind, too small, or where the head is not known
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ class Audit:
     images: tuple[Audited, ...]
     findings: tuple[Finding, ...]
     coverage: dict[str, Counter[str]] = field(default_factory=dict)
-    """"view", "framing", "light", "background" -> how many images of each."""
+    """"view", "framing", "light", "background", "face tone" -> how many images of each."""
+    look_first: tuple[Audited, ...] = ()
+    """The images least like the others of their trigger: no finding, but where an eye should look first."""
 
     @property
     def num_judged(self) -> int:
@@ -65,17 +72,31 @@ class Audit:
         return sum(image.pattern is not None for image in self.images)
 
 
-def audit_dataset(path: Path, file: DatasetFile, *, size: int) -> tuple[Audit, ...]:
+def audit_dataset(
+    path: Path, file: DatasetFile, *, size: int, detect: Detect | None = None
+) -> tuple[Audit, ...]:
     """Audit every concept of the dataset file at `path`, for a model that trains at `size` pixels.
+
+    `detect` finds the joints of images of characters that come without.
 
     An image that cannot be read is a finding. Raises `ShotError` for a broken joints.json.
     """
     folders = scan(path, file)
     alone = sum(len(folder.stills) for folder in folders) == 1
-    return tuple(_audit_concept(folder, size, alone=alone) for folder in folders)
+    return tuple(_audit_concept(folder, size, alone=alone, detect=detect) for folder in folders)
 
 
-def _audit_concept(folder: Folder, size: int, *, alone: bool) -> Audit:
+def needs_detector(path: Path, file: DatasetFile) -> bool:
+    """Whether there are images of characters whose joints no joints.json gives."""
+    for folder in scan(path, file):
+        known = read_known(folder.path)
+        stems = [still.path.stem for still in folder.stills]
+        if folder.concept.kind == "character" and not all(s.isdecimal() and int(s) in known for s in stems):
+            return True
+    return False
+
+
+def _audit_concept(folder: Folder, size: int, *, alone: bool, detect: Detect | None) -> Audit:
     findings = [fault for fault in folder.faults if fault.rule in ABOUT_FILES]
     if len(folder.stills) == 1:
         level: Level = "error" if alone else "warning"
@@ -90,26 +111,63 @@ def _audit_concept(folder: Folder, size: int, *, alone: bool) -> Audit:
             findings.append(Finding("error", "unreadable", str(still.path), text))
             continue
         findings += [Finding("warning", "converted", str(still.path), note) for note in picture.notes]
-        images.append(_examine(folder, still, picture.pixels, known=known))
+        images.append(_examine(folder, still, picture.pixels, known=known, detect=detect))
+        findings += _mask_faults(folder, still, picture.pixels)
     findings += [*_each(images, size), *_pairs(images)]
+    look_first: tuple[Audited, ...] = ()
     if folder.concept.kind == "character":
+        patterns = [image.pattern for image in images]
         findings += _strangers(images)
+        ranked = unlikeness(patterns, [image.seen.angle for image in images])
+        look_first = tuple(images[index] for index, _ in ranked[:LOOK_FIRST])
     coverage = _coverage(images)
     if images:
         findings += _gaps(folder, coverage, len(images))
     findings.sort(key=lambda finding: (finding.level != "error", finding.rule, finding.where))
-    return Audit(folder, tuple(images), tuple(findings), coverage)
+    return Audit(folder, tuple(images), tuple(findings), coverage, look_first)
 
 
 def _examine(
-    folder: Folder, still: Still, picture: UInt8Array, *, known: Mapping[int, FrameJoints]
+    folder: Folder,
+    still: Still,
+    picture: UInt8Array,
+    *,
+    known: Mapping[int, FrameJoints],
+    detect: Detect | None,
 ) -> Audited:
     measures = measure(picture)
-    seen = look(still.path.stem, still.caption, known, trigger=folder.concept.trigger)
-    pattern = None
-    if seen.figure is not None and measures.lightness >= TOO_DARK:
-        pattern = head_pattern(picture, *head_of(seen.figure))
-    return Audited(still, picture, measures, seen, pattern)
+    stem, trigger = still.path.stem, folder.concept.trigger
+    seen = look(stem, still.caption, known, trigger=trigger)
+    if seen.figure is None and detect is not None and folder.concept.kind == "character":
+        seen = look(stem, still.caption, known, trigger=trigger, detected=detect(picture))
+    head = find_head(seen.figure) if seen.figure is not None else None
+    pattern, face = None, None
+    if head is not None and measures.lightness >= TOO_DARK:
+        pattern = head_pattern(picture, *head)
+        face = face_of(picture, *head) if seen.view not in (None, "back") else None
+    return Audited(still, picture, measures, seen, pattern, face)
+
+
+def _mask_faults(folder: Folder, still: Still, picture: UInt8Array) -> Iterator[Finding]:
+    """What is wrong with an image's mask, where the concept has masks."""
+    if folder.concept.masks is None:
+        return
+    path = folder.root / folder.concept.masks / f"{still.path.stem}.png"
+    if not path.is_file():
+        yield Finding("error", "mask", str(path), f"missing; {still.path.name} needs its mask")
+        return
+    try:
+        mask = read_image(path, error=DatasetError).max(axis=2)
+    except DatasetError as error:
+        yield Finding("error", "mask", str(path), str(error).removeprefix(f"{path}: "))
+        return
+    if mask.shape != picture.shape[:2]:
+        found, wanted = (f"{shape[1]}x{shape[0]}" for shape in (mask.shape, picture.shape))
+        yield Finding("error", "mask", str(path), f"{found} pixels, {still.path.name} has {wanted}")
+    elif not mask.any():
+        yield Finding("error", "mask", str(path), "all black: nothing of the image would be learned")
+    elif mask.min() > 127:
+        yield Finding("warning", "mask", str(path), "all white: it masks nothing; drop it, or draw it")
 
 
 def _each(images: Sequence[Audited], size: int) -> Iterator[Finding]:
@@ -152,6 +210,7 @@ def _coverage(images: Sequence[Audited]) -> dict[str, Counter[str]]:
         "framing": Counter(image.seen.framing or "unknown" for image in images),
         "light": Counter(image.measures.light for image in images),
         "background": Counter(_backgrounds(images)),
+        "face tone": Counter(image.face.tone for image in images if image.face is not None),
     }
 
 
@@ -191,7 +250,7 @@ def _gaps(folder: Folder, coverage: dict[str, Counter[str]], num_images: int) ->
 
 def to_do(audit: Audit) -> tuple[list[str], list[str]]:
     """(what to shoot, what to drop or look at), one line each."""
-    shoot = [finding.text for finding in audit.findings if finding.rule in ("views", "light", "background")]
+    shoot = [finding.text for finding in audit.findings if finding.rule in SHOOT]
     drop: dict[str, list[str]] = {}
     for finding in audit.findings:
         if finding.where in {str(image.still.path) for image in audit.images} or finding.rule == "unreadable":

@@ -22,6 +22,7 @@ MIN_JUDGED = 8  # with fewer images nothing can be said of "the others"
 _NEIGHBOUR = 2  # the n-th nearest must be near: a single twin does not make a look
 _MIN_DISTANCE = 0.65  # natural log of luminance: two patterns further apart are of different material
 _TIMES_MEDIAN = 2.1  # and so many times what is usual among these images
+_SAME_SIDE = np.radians(60.0)  # two views so far apart share 1/e; best of 25, 60 and none on stage datasets
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # Rec. 709
 _BLACK = 0.01  # linear luminance that counts as black
 _GRID, _REACH = 40, 0.9  # samples of the cut-out and its half width, in units of head to neck
@@ -86,3 +87,35 @@ def outliers(patterns: Sequence[FloatArray | None]) -> dict[int, float]:
         for (index, _), distance in zip(judged, near, strict=True)
         if distance > _MIN_DISTANCE and distance > _TIMES_MEDIAN * usual
     }
+
+
+def unlikeness(
+    patterns: Sequence[FloatArray | None], angles: Sequence[float | None]
+) -> list[tuple[int, float]]:
+    """Indices of judged images with how far each is from what the others lead one to expect, farthest first.
+
+    Expected is the median of the others' patterns, those seen from about the same side counting most:
+    `angles` in radians between face and camera, None where not known. This ranks and decides nothing.
+    """
+    judged = [(index, pattern) for index, pattern in enumerate(patterns) if pattern is not None]
+    if len(judged) < MIN_JUDGED:
+        return []
+    table = np.stack([pattern for _, pattern in judged])  # [N, 5]
+    turned = np.array([np.nan if (angle := angles[i]) is None else abs(angle) for i, _ in judged])
+    apart = np.nan_to_num(turned[:, None] - turned[None], nan=_SAME_SIDE)
+    weights = np.exp(-((apart / _SAME_SIDE) ** 2)) + 1e-3
+    np.fill_diagonal(weights, 0.0)
+    away = [
+        (index, float(np.linalg.norm(pattern - _weighted_median(table, row))))
+        for (index, pattern), row in zip(judged, weights, strict=True)
+    ]
+    return sorted(away, key=lambda pair: (-pair[1], pair[0]))
+
+
+def _weighted_median(table: FloatArray, weights: FloatArray) -> FloatArray:
+    """The median of each column of [N, D], rows by weight [N]."""
+    order = np.argsort(table, axis=0)
+    reached = np.cumsum(weights[order], axis=0) / weights.sum()
+    middle = (reached < 0.5).sum(axis=0)  # [D]
+    columns = np.arange(table.shape[1])
+    return np.asarray(table[order[middle, columns], columns])

@@ -11,6 +11,7 @@ from rich.table import Table
 from pipeline.image import UInt8Array, resize
 from pipeline.output import write_contact_sheet
 from training.curate.audit import Audit, Audited
+from training.curate.faces import ITA_CLASSES
 
 _CELL = 128  # pixels
 _FRAMINGS = ("closeup", "medium", "full", "unknown")
@@ -22,6 +23,8 @@ def coverage_table(audit: Audit) -> Table:
     table = Table("coverage", title=f"{audit.folder.concept.trigger}: {len(audit.images)} images")
     table.add_column("images of each", overflow="fold")
     for what, counts in audit.coverage.items():
+        if what == "face tone":
+            continue
         shown = dict(counts.most_common())
         if what == "view":
             shown.update({view: 0 for view in audit.folder.concept.wanted_views if view not in shown})
@@ -30,6 +33,10 @@ def coverage_table(audit: Audit) -> Table:
             continue
         cells = (f"{name} [red]0[/red]" if not count else f"{name} {count}" for name, count in shown.items())
         table.add_row(what, ", ".join(cells))
+    tones = audit.coverage.get("face tone")
+    if tones:
+        named = ", ".join(f"{name} {tones[name]}" for _, name in ITA_CLASSES if tones[name])
+        table.add_row("face tone (ITA)", f"{named}; of {sum(tones.values())} faces, light included")
     lightness = [image.measures.lightness for image in audit.images]
     if lightness:
         low, middle, high = np.percentile(lightness, (0, 50, 100))
@@ -41,6 +48,9 @@ def coverage_table(audit: Audit) -> Table:
         if audit.folder.concept.kind == "character":
             judged = f"{audit.num_judged} of {len(audit.images)}"
             table.add_row("compared as one", f"{judged} (head known and large enough)")
+            first = ", ".join(image.still.path.name for image in audit.look_first)
+            if first:
+                table.add_row("least like the others", first)
     return table
 
 

@@ -19,7 +19,7 @@ from training.captions import names
 from training.schema import View
 
 Framing = Literal["closeup", "medium", "full"]
-Source = Literal["joints", "caption", "unknown"]
+Source = Literal["joints", "detector", "caption", "unknown"]
 JOINTS_FILE = "joints.json"
 
 # Degrees between the face and the camera where the next view begins; the sample captions use the same.
@@ -65,6 +65,8 @@ class Seen:
     framing: Framing | None
     source: Source
     figure: Figure | None = None
+    angle: float | None = None
+    """Radians between face and camera, as `angle_of`."""
 
 
 def read_known(images: Path) -> Mapping[int, FrameJoints]:
@@ -73,12 +75,26 @@ def read_known(images: Path) -> Mapping[int, FrameJoints]:
     return read_joints_file(path) if path.is_file() else {}
 
 
-def look(stem: str, caption: str, known: Mapping[int, FrameJoints], *, trigger: str) -> Seen:
-    """View and framing of the image with this stem: frame N of the joints is image N."""
+def look(
+    stem: str,
+    caption: str,
+    known: Mapping[int, FrameJoints],
+    *,
+    trigger: str,
+    detected: FrameJoints | None = None,
+) -> Seen:
+    """View and framing of the image with this stem: frame N of the joints is image N.
+
+    By the renderer's joints, else by a detector's (`detected`), else by the caption's words.
+    """
     joints = known.get(int(stem)) if stem.isdecimal() else None
+    source: Source = "joints"
+    if joints is None or not joints.figures:
+        joints, source = detected, "detector"
     if joints is not None and joints.figures:
         figure = _subject(joints, trigger)
-        return Seen(view_of(figure, joints.camera), framing_of(figure), "joints", figure)
+        angle = angle_of(figure, joints.camera)
+        return Seen(view_of(figure, joints.camera), framing_of(figure), source, figure, angle)
     view = next((view for words, view in _VIEW_WORDS if names(caption, words)), None)
     framing = next((framing for words, framing in _FRAMING_WORDS if names(caption, words)), None)
     return Seen(view, framing, "caption" if view or framing else "unknown")
@@ -130,8 +146,25 @@ def framing_of(figure: Figure) -> Framing:
 
 
 def head_of(figure: Figure) -> tuple[NDArray[np.float64], float]:
-    """The middle of the head [2] in pixels, x then y, and its distance to the neck, which scales with it."""
-    head = figure.points[[_R_EAR, _L_EAR], :2].mean(axis=0).astype(np.float64)
+    """The middle of the head [2] in pixels, x then y, and its distance to the neck, which scales with it.
+
+    For a renderer's joints, which are exact outside the picture too; `find_head` for a detector's.
+    """
+    return _head(figure, [_R_EAR, _L_EAR])
+
+
+def find_head(figure: Figure) -> tuple[NDArray[np.float64], float] | None:
+    """As `head_of`, by what was seen of the head; None without any of it or without the neck."""
+    if figure.world is not None:
+        return head_of(figure)
+    seen = figure.points[:, 2] > 0
+    ears = [joint for joint in (_R_EAR, _L_EAR) if seen[joint]]
+    places = ears if len(ears) == 2 else [*ears, *(joint for joint in (_NOSE, *_EYES) if seen[joint])]
+    return _head(figure, places) if places and seen[_NECK] else None
+
+
+def _head(figure: Figure, places: list[int]) -> tuple[NDArray[np.float64], float]:
+    head = figure.points[places, :2].mean(axis=0).astype(np.float64)
     return head, float(np.linalg.norm(figure.points[_NECK, :2] - head))
 
 
