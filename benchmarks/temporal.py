@@ -68,7 +68,7 @@ class Styled:
     denoised: float | None = None
 
 
-def preset_of(film: FilmShot, lora: Path, method: Method, noise: Literal["fixed", "fresh"]) -> Preset:
+def preset_of(film: FilmShot, lora: Path, method: Method, noise: Literal["fixed", "mirrored"]) -> Preset:
     """The look of the shipped presets for a film shot; a pulse of the light is a beat."""
     pulse, beats = film.scene.pulse, tuple[Beat, ...]()
     if pulse is not None:
@@ -96,8 +96,8 @@ def styled(film: Film, loras: Path, out: Path, method: Method, *, estimated: boo
     if estimated:
         shot = replace(shot, passes={k: v for k, v in shot.passes.items() if k not in ESTIMATED})
     lora = loras / film.film.hero / f"{film.film.hero}.safetensors"
-    # keys average their independent errors; frames alone would flicker with noise of their own
-    preset = preset_of(film.film, lora, method, "fresh" if method == "keys" else "fixed")
+    # what the noise does to a key cancels in the mean with its mirror image
+    preset = preset_of(film.film, lora, method, "mirrored" if method == "keys" else "fixed")
     result = render_shot(shot, preset, out / (f"{method}-dis" if estimated else method))
     record = read_record(result.record)
     files = sorted((result.video.parent / "frames").glob("styled.*.png"))

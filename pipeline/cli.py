@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,6 +30,9 @@ from pipeline.cli_options import (
 from pipeline.cli_preset import preset
 from pipeline.cli_shot import shot
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.steady.fuse import Method
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -145,7 +148,14 @@ def score(video: Path, shot_path: Path, out: Path) -> None:
 @click.argument("video", type=FolderPath)
 @click.option("--shot", "shot_path", type=FolderPath, required=True, help="The shot it was made from.")
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="Results' folder.")
-def steady(video: Path, shot_path: Path, out: Path) -> None:
+@click.option(
+    "--method",
+    type=click.Choice(["keys", "blend"]),
+    default="keys",
+    show_default=True,
+    help="keys: colour and detail apart, lost detail put back; blend: the plain mean along the motion.",
+)
+def steady(video: Path, shot_path: Path, out: Path, method: Method) -> None:
     """Steady a styled VIDEO that flickers.
 
     VIDEO is a video or a folder of frames, styled one by one by lookdev or by any other tool. No diffusion:
@@ -159,7 +169,7 @@ def steady(video: Path, shot_path: Path, out: Path) -> None:
     from pipeline.shot import open_shot
 
     with frame_progress(Console(stderr=True)) as advance:
-        result = steady_video(video, open_shot(shot_path), out, on_frame=advance)
+        result = steady_video(video, open_shot(shot_path), out, method=method, on_frame=advance)
     if result.skipped:
         click.echo(f"{result.video}: was done already")
         return

@@ -136,6 +136,8 @@ def _softened(mask: Float32Array, width: float) -> Float32Array:
 
 def nearest(values: NDArray[Any], *, width: int, height: int) -> NDArray[Any]:
     """[H, W, ...] -> [height, width, ...], each value the one at the nearest pixel centre."""
+    if values.shape[:2] == (height, width):
+        return values
     rows = _centres(values.shape[0], height)
     columns = _centres(values.shape[1], width)
     return values[rows[:, None], columns[None, :]]

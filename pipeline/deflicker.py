@@ -27,7 +27,7 @@ from pipeline.output import (
     write_record,
 )
 from pipeline.shot import Shot, open_shot
-from pipeline.steady.fuse import COLOUR_REACH, Seen, fuse
+from pipeline.steady.fuse import COLOUR_REACH, Method, Seen, fuse
 from pipeline.steady.metrics import Step
 from pipeline.steps import check_fits, each_frame, film_name, iterate_ways, used_files
 
@@ -54,6 +54,7 @@ class _Work:
     styled: Shot
     shot: Shot
     folder: Path
+    method: Method
 
     @property
     def audio(self) -> Path | None:
@@ -71,7 +72,9 @@ class _Work:
         return self.folder / "frames" / f"steady.{self.styled.frame_numbers[index]:04d}.png"
 
 
-def steady_video(path: Path, shot: Shot, out: Path, *, on_frame: OnFrame | None = None) -> Steadied:
+def steady_video(
+    path: Path, shot: Shot, out: Path, *, method: Method = "keys", on_frame: OnFrame | None = None
+) -> Steadied:
     """Steady the film at `path` (a video or a folder of frames) along the motion of its shot.
 
     Writes `out/<shot>_<name>_steady/`: frames, an H.264 video with the sound, record.json. Raises ShotError
@@ -81,7 +84,7 @@ def steady_video(path: Path, shot: Shot, out: Path, *, on_frame: OnFrame | None 
     check_fits(styled, shot)
     _check_rate(styled, shot)
     folder = out / f"{film_name(styled, shot)}_steady"
-    work = _Work(styled, shot, folder)
+    work = _Work(styled, shot, folder, method)
     if _is_done(work):
         return Steadied(work.video, styled.num_frames, 0, 0.0, motion_origin(shot), skipped=True)
     check_space(out, render_bytes(styled.num_frames, styled.height, styled.width))
@@ -128,7 +131,9 @@ def _make_frames(work: _Work, on_frame: OnFrame) -> int:
     started = time.perf_counter()
     try:
         if first < total:
-            for t, frame in enumerate(fuse(_frames(work, start), skip=first - start), start=first):
+            for t, frame in enumerate(
+                fuse(_frames(work, start), skip=first - start, method=work.method), start=first
+            ):
                 write_png(work.frame(t), frame)
                 on_frame(work.folder.name, t + 1, total)
     finally:  # a stopped run's frames stay, so its seconds count too
@@ -171,7 +176,7 @@ def _files(work: _Work) -> list[Path]:
 def _frames_digest(work: _Work) -> str:
     """What decides the pixels."""
     stamps = [stamp(file, work.shot.root) for file in _files(work)]
-    identity = [VERSION, stamps, repr(work.shot.motion), repr(work.shot.depth)]
+    identity = [VERSION, work.method, stamps, repr(work.shot.motion), repr(work.shot.depth)]
     return hashlib.sha256(json.dumps(identity).encode("utf-8")).hexdigest()
 
 
@@ -189,7 +194,7 @@ def _write_record(work: _Work) -> None:
         num_frames=work.styled.num_frames,
         fps=work.shot.fps,
         inputs=input_digests(_files(work), base=work.shot.root),
-        settings={"method": "fuse", "motion": motion_origin(work.shot), "styled": str(work.styled.root)},
+        settings={"method": work.method, "motion": motion_origin(work.shot), "styled": str(work.styled.root)},
         outputs=(work.video.name, "frames"),
         seconds={"frames": round(_spent(work, _frames_digest(work)) or 0.0, 3)},
     )

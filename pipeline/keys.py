@@ -8,6 +8,7 @@ Keys ahead are styled while frames behind are put together.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,8 +36,8 @@ from pipeline.steady.warp import sample, source_points
 from pipeline.styling import Inputs, Stylist, read_inputs, settings_of
 from pipeline.timeline import Stretch
 
-JOINT = 4  # keys that look at each other in one batch, the anchor among them
-CRISP = 1.08  # of the keys' fine energy: what is given back is for the picture as a whole, not place by place
+JOINT = 8  # keys that look at each other in one batch, the anchor among them
+CRISP = 1.04  # of the keys' fine energy: what is given back is for the picture as a whole, not place by place
 MEASURED = 2  # keys whose grain is measured
 AGREE_REACH = 3  # keys either way whose colours a key is brought to agree with
 
@@ -60,6 +61,7 @@ class Carrier:
     folder: Path  # of the styled keys
     stretch: Stretch
     worker: ThreadPoolExecutor  # one thread, in which the model works
+    hands: ThreadPoolExecutor  # in which frames are put together
     grain: Grain | None = None  # what each frame gets; None: as much as the first keys have
     _crops: float = 0.0  # frames' worth of pixels made as crops
     _noises: dict[int, Float32Array] = field(default_factory=dict)
@@ -82,8 +84,12 @@ class Carrier:
 
     def _energy(self, t: int) -> float:
         """The fine detail that frame t should have: between those of the keys beside it."""
-        a, b = next(pair for pair in itertools.pairwise(self.stretch.keys) if t <= pair[1])
-        u = (t - a) / (b - a)
+        keys = self.stretch.keys
+        if self.stylist.plan.key_noise == "mirrored":  # those that the seeds' own noise has drawn
+            keys = keys[::2]
+        after = min(bisect.bisect_left(keys, t), len(keys) - 1)
+        a, b = keys[max(after - 1, 0)], keys[after]
+        u = min((t - a) / (b - a), 1.0) if b > a else 0.0
         between = (1.0 - u) * fine_energy(self._styled_key(a)) + u * fine_energy(self._styled_key(b))
         return CRISP * between
 
@@ -124,8 +130,9 @@ class Carrier:
 
         patches = self._patches(a, b, {p.frame: composed(p.frame, ()) for p in self._holes_between(a, b)})
         yield a, self._key(a).pixels
-        rest = [(t, composed(t, patches).pixels) for t in range(a + 1, b)]
-        yield from self._with_own_parts(rest)
+        between = range(a + 1, b)
+        rest = self.hands.map(lambda t: composed(t, patches).pixels, between)
+        yield from self._with_own_parts(list(zip(between, rest, strict=True)))
 
     def _with_own_parts(self, frames: list[tuple[int, Float32Array]]) -> list[tuple[int, Float32Array]]:
         """The frames with what is styled in every frame (`own_ids`) in its place."""
@@ -176,13 +183,25 @@ class Carrier:
 
     def _key(self, key: int) -> Source:
         if key not in self._agreed:
-            self._agreed[key] = agree(self._styled_key(key), self._other_keys(key))
+            at = self.stretch.keys.index(key)
+            leading, following = list[View](), list[View]()
+            for n, view in self._other_keys(at):
+                (leading if self._rank(n) < self._rank(at) else following).append(view)
+            self._agreed[key] = agree(self._styled_key(key), leading, following)
         return Source(key, self._agreed[key])
 
-    def _other_keys(self, key: int) -> list[View]:
-        """The keys before and after, seen from this one."""
-        keys, views = self.stretch.keys, []
-        at = keys.index(key)
+    def _rank(self, n: int) -> tuple[int, int]:
+        """Keys of lower rank give those around them their detail: the middle one of a block first."""
+        count = len(self.stretch.keys)
+        blocks = -(-count // (2 * AGREE_REACH + 1))
+        block = n * blocks // count
+        first, stop = (-(-edge * count // blocks) for edge in (block, block + 1))
+        return abs(2 * n - (first + stop - 1)), n
+
+    def _other_keys(self, at: int) -> list[tuple[int, View]]:
+        """The keys before and after the one numbered `at`, seen from it: their numbers and views, by rank."""
+        keys, views = self.stretch.keys, list[tuple[int, View]]()
+        key = keys[at]
         for step in (-1, 1):
             way: Step | None = None
             for n in range(at + step, at + step * (AGREE_REACH + 1), step):
@@ -191,8 +210,9 @@ class Carrier:
                 hop = self._hop(keys[n - step], keys[n])
                 way = hop if way is None else chain(way, hop)
                 source = Source(keys[n], self._styled_key(keys[n]))
-                views.append(self._view(key, source, way, 1.0, self._light(*sorted((key, keys[n])))))
-        return views
+                view = self._view(key, source, way, 1.0, self._light(*sorted((key, keys[n]))))
+                views.append((n, view))
+        return sorted(views, key=lambda each: self._rank(each[0]))
 
     def _hop(self, a: int, b: int) -> Step:
         """The way from key a to the key b beside it."""
@@ -284,6 +304,10 @@ class Carrier:
             return None
         if plan.key_noise == "fresh":
             return np.stack([self.stylist.noise(key, plan.height, plan.width, offset=key) for key in group])
+        if plan.key_noise == "mirrored":
+            keys = self.stretch.keys
+            own = [self.stylist.noise(key, plan.height, plan.width) for key in group]
+            return np.stack([-n if keys.index(k) % 2 else n for k, n in zip(group, own, strict=True)])
         self._carry_noise_to(group[-1])
         noise = np.stack([self._noises[key] for key in group])
         kept = {anchor for anchor, *_ in self._groups} | {group[-1]}

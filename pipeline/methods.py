@@ -10,6 +10,7 @@ models would style `Work.inputs(start, stop)`, a window of frames, at once.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,6 +36,7 @@ from pipeline.timeline import Stretch, Timeline, make_timeline, read_timeline, w
 
 OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
 Group = tuple[int, int]  # start, stop
+HANDS = min(4, os.cpu_count() or 1)  # threads that put frames together; each holds a frame's views
 KnownFor = Callable[[int, int], KnownPixels | None]
 
 
@@ -144,9 +146,13 @@ def frames_carried(work: Work, stretch: Stretch) -> int:
     first = next((t for t in numbers if not journal.has(t, t + 1)), None)
     if first is None:
         return 0
-    with ThreadPoolExecutor(1) as model, ThreadPoolExecutor(1) as writer:
+    with (
+        ThreadPoolExecutor(1) as model,
+        ThreadPoolExecutor(HANDS) as hands,
+        ThreadPoolExecutor(1) as writer,
+    ):
         grain = None if plan.grain is None else Grain(plan.grain)
-        carrier = Carrier(work.shot, work.stylist, work.footage, journal.keys, stretch, model, grain)
+        carrier = Carrier(work.shot, work.stylist, work.footage, journal.keys, stretch, model, hands, grain)
         written: deque[Future[None]] = deque()
         try:
             for t, frame in carrier.frames(first):

@@ -96,7 +96,7 @@ class Stylist:
     model: models.Model
     loras: models.LoraStack
     most: int
-    most_together: int = 4
+    most_together: int = 8
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 

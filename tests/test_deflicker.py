@@ -67,6 +67,20 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(shot: Shot, styled: Path, tmp_p
     assert steady_video(styled, shot, tmp_path / "stopped").skipped
 
 
+def test_blend_is_a_method_of_its_own(shot: Shot, styled: Path, tmp_path: Path) -> None:
+    """Steadier than the flicker, other pixels than keys; changing the method makes the frames anew."""
+    keys, blend = (steady_video(styled, shot, tmp_path / m, method=m) for m in ("keys", "blend"))
+    films = [score_video(path, shot).means()["e_warp"] for path in (styled, blend.video)]
+    assert films[0] is not None and films[1] is not None and films[1] < 0.2 * films[0]
+    pair = [read_png(done.video.parent / "frames" / "steady.0009.png") for done in (keys, blend)]
+    assert not np.array_equal(*pair)
+    record = json.loads((blend.video.parent / "record.json").read_text())
+    assert record["settings"]["method"] == "blend"
+    again = steady_video(styled, shot, tmp_path / "keys", method="blend")
+    assert again.num_made == NUM_FRAMES
+    assert np.array_equal(read_png(again.video.parent / "frames" / "steady.0009.png"), pair[1])
+
+
 def test_another_film_of_the_same_name_is_made_anew(shot: Shot, styled: Path, tmp_path: Path) -> None:
     steady_video(styled, shot, tmp_path)
     other = tmp_path / "again" / styled.name

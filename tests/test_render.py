@@ -191,6 +191,7 @@ def test_blending_follows_the_motion(finished: Path) -> None:
         ("lora.0.weight=1.0", ModelError, "l.safetensors"),
         ("clip_skip=12", ModelError, "clip_skip is 12; the text encoder has 2 layers: expected 1 to 2"),
         ("prompt=(iris <lora:iris:0.8>:1.2)", PresetError, "--set prompt: prompt has <lora:iris:0.8>: "),
+        ("temporal.method=video", UserError, "'video' is reserved for motion modules and video models"),
         ("temporal.method=glue", UserError, "it should be 'frame', 'blend' or 'keys'"),
     ],
 )

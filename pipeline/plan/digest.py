@@ -20,6 +20,7 @@ from pipeline.shot import Area, Shot, read_as
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
 PLAN_VERSION = 2
+KEYS_VERSION = 2  # the same for the method "keys" alone
 # What each method reads of a shot besides the pictures and what controls are drawn from.
 PASSES_READ: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -101,7 +102,7 @@ def _shared(draft: Plan, shot: Shot, model_path: Path) -> dict[str, Any]:
     fields["regions"] = [_outline_of(region) for region in draft.regions]
     fields["estimates"] = [[each.method, each.weights_stamp] for each in draft.estimates]
     identity = {
-        "version": PLAN_VERSION,
+        "version": [PLAN_VERSION, KEYS_VERSION] if draft.method == "keys" else PLAN_VERSION,
         "read": read_as(shot, input_passes(shot, draft)),
         "model": _stamps(model_path),
         "vae": [] if draft.vae is None else _stamps(draft.vae),

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -248,10 +249,10 @@ class Temporal(Strict):
         default="keys",
         description='"keys" styles few frames and carries them along the motion, and falls back where that '
         'would lose; "blend" styles each frame and leans on the previous one, carried along; "frame" styles '
-        "each frame alone.",
+        'each frame alone. "video" is reserved for motion modules and video models.',
     )
     key_every: Annotated[int, Field(ge=2, le=240)] = Field(
-        default=12, description='For "keys": frames from one key to the next at most.'
+        default=16, description='For "keys": frames from one key to the next at most.'
     )
     own_ids: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(),
@@ -263,10 +264,11 @@ class Temporal(Strict):
         description='For "keys": film grain in levels of 255, made anew for every frame; "auto": as much as '
         "the keys have, which is taken off them first.",
     )
-    noise: Literal["fixed", "fresh", "carried"] = Field(
+    noise: Literal["fixed", "fresh", "carried", "mirrored"] = Field(
         default="fixed",
         description='"fixed" starts every frame from the same noise, "fresh" from its own (for "keys": every '
-        'key); "carried", for "keys", moves the first key\'s noise along with the surface.',
+        'key). For "keys": "mirrored" turns the sign of every second key\'s: errors cancel in the mean; '
+        '"carried" moves the first key\'s noise along with the surface.',
     )
     weight: Fraction01 = Field(
         default=0.75, description='For "blend": the share of the carried pixels where they are visible.'
@@ -276,6 +278,16 @@ class Temporal(Strict):
         description='For "blend": the share of the executed steps in which the carried pixels are held '
         "in the latents too.",
     )
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _not_yet(cls, method: object) -> object:
+        if method == "video":
+            raise ValueError(
+                "'video' is reserved for motion modules and video models, and there is none yet; "
+                "take 'keys', 'blend' or 'frame'"
+            )
+        return method
 
 
 class Output(Strict):

@@ -116,10 +116,11 @@ def read_motion(shot: Shot, start: int, stop: int) -> Motion:
     """
     _check_range(shot, start, stop)
     written = shot.motion
+    both = {"forward": written.forward, "backward": written.backward}
+    stored = {direction: vector for direction, vector in both.items() if vector is not None}
+    frames = [_vectors(shot, t, *stored.values()) for t in range(start, stop)]
     flows = {
-        direction: [_vectors(shot, t, vector) for t in range(start, stop)]
-        for direction, vector in (("forward", written.forward), ("backward", written.backward))
-        if vector is not None
+        direction: list(flow) for direction, flow in zip(stored, zip(*frames, strict=True), strict=False)
     }
     if "forward" not in flows:
         assert written.backward is not None
@@ -130,13 +131,18 @@ def read_motion(shot: Shot, start: int, stop: int) -> Motion:
     return Motion(forward=np.stack(flows["forward"]), backward=np.stack(flows["backward"]))
 
 
-def _vectors(shot: Shot, t: int, vector: VectorEncoding) -> Float32Array:
-    """The stored vector of frame t in pixels, [H, W, 2]; nan where what stands in for the frame has none."""
+def _vectors(shot: Shot, t: int, *vectors: VectorEncoding) -> list[Float32Array]:
+    """The stored vectors of frame t in pixels, [H, W, 2] each; nan where what stands in for the frame has
+    none.
+    """
     file = _source(shot, "motion").files[t]
     if t in shot.without_motion:
-        return np.full((shot.height, shot.width, 2), np.nan, np.float32)
+        return [np.full((shot.height, shot.width, 2), np.nan, np.float32) for _ in vectors]
+    names = tuple(channel for vector in vectors for channel in vector.channels)
     try:
-        return decode(_sized(shot, file, _stack(shot, file, vector.channels, outside=np.nan)), vector)
+        stored = _sized(shot, file, _stack(shot, file, names, outside=np.nan))
+        parts = [stored[..., n : n + 2] for n in range(0, len(names), 2)]
+        return [decode(part, vector) for part, vector in zip(parts, vectors, strict=True)]
     except ShotError as error:
         if shot.motion is NATIVE_MOTION and "holds the channels" in str(error):
             raise ShotError(f"{error}, or run `lookdev shot probe {shot.root}`") from error
@@ -154,7 +160,7 @@ def _derived(
             flows.append(np.full((shot.height, shot.width, 2), np.nan, np.float32))
             continue
         inside = 0 <= other - start < len(known)
-        there = known[other - start] if inside else _vectors(shot, other, vector)
+        there = known[other - start] if inside else _vectors(shot, other, vector)[0]
         flows.append(invert(there, known[offset]))
     return flows
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.image import Float32Array, UInt8Array
 from pipeline.steady.light import LIGHT_FLOOR, LIGHT_SIGMA
-from pipeline.steady.warp import warp
+from pipeline.steady.warp import largest, warp
 
 COLOUR_MEMORY = 2.0  # how many times longer the low band remembers than the high band
 BAND_SIGMA = 2.0 / 128.0  # of the frame's height: between the two bands; 2 px beat 4 px at 128 px
@@ -105,7 +105,7 @@ def finish(styled: UInt8Array, carried: Carried, *, weight: float) -> UInt8Array
 
 def _agreement(low: Float32Array) -> Float32Array:
     """Trust in the carried colour, float32 [H, W] in (0, 1]: exp(-(d / DISAGREEMENT)^2)."""
-    distance = np.abs(low).max(axis=2) / (255.0 * DISAGREEMENT)
+    distance = largest(low) / (255.0 * DISAGREEMENT)
     trust: Float32Array = np.exp(-np.square(distance))
     return trust
 

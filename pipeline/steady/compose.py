@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 
 from pipeline.image import Float32Array, UInt8Array
-from pipeline.steady.warp import BoolArray
+from pipeline.steady.warp import BoolArray, largest
 
 BAND_SIGMA = 3.0 / 128.0  # of the frame's height: between colour and detail
-AGREED = 6.0  # levels of 255: details that differ by less are one
-SOFT_POWER, HARD_POWER = 1.0, 6.0  # of the weights, where details agree and where they do not
+AGREED = 18.0  # levels of 255: details that differ by less are mixed by time alone
+SOFT_POWER, HARD_POWER = 1.0, 3.0  # of the weights, where details agree and where they do not
 NOTHING = 2e-3  # a summed weight below which no view knows a pixel
 GUIDE_SIGMA = 6.0 / 128.0  # of the frame's height, for filling what no view knows
 ENOUGH = 0.05  # of the window known: less, and the window is widened
@@ -131,9 +131,9 @@ def _power(
     if len(pixels) < 2:
         return SOFT_POWER
     mean = _mean(pixels, weights)
-    spread = sum(w * np.abs(p - mean).max(axis=2) for p, w in zip(pixels, weights, strict=True))
+    spread = sum(w * largest(p - mean) for p, w in zip(pixels, weights, strict=True))
     apart = spread / np.maximum(total, NOTHING)
-    hardness = 1.0 - np.exp(-np.square(cv2.blur(apart, (3, 3)) / AGREED))
+    hardness = 1.0 - np.exp(-np.square(np.square(cv2.blur(apart, (3, 3)) / AGREED)))
     powers: Float32Array = SOFT_POWER + (HARD_POWER - SOFT_POWER) * hardness
     return powers
 

@@ -19,7 +19,7 @@ from pipeline.image import Float32Array, UInt32Array
 from pipeline.steady.metrics import Step
 from pipeline.steady.picture import depth_edges
 from pipeline.steady.visibility import DEPTH_TOLERANCE, soften
-from pipeline.steady.warp import BoolArray, in_frame, warp
+from pipeline.steady.warp import BoolArray, in_frame, largest, warp
 
 FloatArray = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def still_points(depth: Float32Array, here: Pinhole, there: Pinhole, flow: Float
     """Which points move as the camera alone makes them: bool [H, W]; `flow` is the vectors to `there`."""
     own, _ = camera_flow(depth, here, there)
     with np.errstate(invalid="ignore"):
-        off = np.abs(own - flow).max(axis=2)
+        off = largest(own - flow)
         still: BoolArray = off < STILL
     return still
 

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.image import Float32Array
 
 FINE_SIGMA = 1.0  # pixels: finer than this is what the Laplacian weighs
-MOST_GAIN = 1.6
+MOST_GAIN = 2.5
 
 
 def fine_energy(picture: Float32Array) -> float:

@@ -16,7 +16,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -26,8 +26,9 @@ from pipeline.image import Float32Array, UInt8Array
 from pipeline.steady.blend import light_ratio, to_uint8
 from pipeline.steady.metrics import Step, chain
 from pipeline.steady.visibility import soften
-from pipeline.steady.warp import BoolArray, warp
+from pipeline.steady.warp import BoolArray, largest, warp
 
+Method = Literal["keys", "blend"]
 COLOUR_REACH = 12  # frames either way for the low band: half a second at 24 fps
 DETAIL_REACH = 4  # for the high band: resampling and light's change soften it with distance
 BAND_SIGMA = 3.0 / 96.0  # of the frame's height: between the two bands
@@ -55,23 +56,25 @@ class Seen:
     backward: Step | None
 
 
-def fuse(frames: Iterable[Seen], *, skip: int = 0) -> Iterator[UInt8Array]:
+def fuse(frames: Iterable[Seen], *, skip: int = 0, method: Method = "keys") -> Iterator[UInt8Array]:
     """The steadied frames, uint8 RGB [H, W, 3], in their order, without the first `skip`.
 
-    A frame depends on those within `COLOUR_REACH` of it only: begun that many frames earlier and told to skip
-    them, it goes on to the same bytes.
+    "keys" is all of the above; "blend" the plain mean over `DETAIL_REACH` frames either way. A frame depends
+    on those within `COLOUR_REACH` of it only: begun that many frames earlier and told to skip them, it goes
+    on to the same bytes.
     """
+    finish = _fused if method == "keys" else _blended
     held: deque[_Held] = deque()
     now = 0  # the place in `held` of the next frame to finish
     for frame in frames:
         held.append(_Held.of(frame))
         if len(held) > now + COLOUR_REACH:
             if skip == 0:
-                yield _fused(held, now)
+                yield finish(held, now)
             now, skip = _passed(held, now), max(0, skip - 1)
     while now < len(held):
         if skip == 0:
-            yield _fused(held, now)
+            yield finish(held, now)
         now, skip = _passed(held, now), max(0, skip - 1)
 
 
@@ -120,6 +123,19 @@ def _fused(held: deque[_Held], now: int) -> UInt8Array:
     fresh = frame.styled.astype(np.float32)
     clipped = ((frame.styled == 0) | (frame.styled == 255)).all(axis=2)
     return to_uint8(average + lost_detail(fresh - average, averaged=(weight > 1.0) & ~clipped))
+
+
+def _blended(held: deque[_Held], now: int) -> UInt8Array:
+    """The mean of the frame and what those around it show of the same surfaces, all weights equal."""
+    frames = [each.full for each in held]
+    here = frames[now]
+    assert here is not None
+    total, weight = here.styled.astype(np.float32), np.ones(here.styled.shape[:2], np.float32)
+    for other, way in _ways(frames, now, DETAIL_REACH):
+        mask = soften(way.seen)
+        total += mask[..., None] * warp(other.styled.astype(np.float32), way.flow)
+        weight += mask
+    return to_uint8(total / weight[..., None])
 
 
 def lost_detail(residual: Float32Array, *, averaged: BoolArray) -> Float32Array:
@@ -178,7 +194,7 @@ def _colour(frames: Sequence[Seen], now: int) -> Float32Array:
 
 def _trust(change: Float32Array, seen: BoolArray) -> Float32Array:
     """exp(-(d / limit)^2), [H, W] in (0, 1]: near 1 for the flicker of the whole frame, 0 for a stranger."""
-    distance = np.abs(change).max(axis=2)
+    distance = largest(change)
     limit = min(OUTLIER * float(np.median(distance[seen])) + OUTLIER_FLOOR, OUTLIER_MOST)
     trust: Float32Array = np.exp(-np.square(distance / limit))
     return trust

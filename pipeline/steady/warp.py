@@ -45,6 +45,14 @@ def sample(
     return _SAMPLERS[sampling](image, x, y)
 
 
+def largest(values: Float32Array) -> Float32Array:
+    """The largest magnitude over the channels of [H, W, C]: float32 [H, W]; numpy's own is slow for few."""
+    found = np.abs(values[..., 0])
+    for channel in range(1, values.shape[2]):
+        np.maximum(found, np.abs(values[..., channel]), out=found)
+    return found
+
+
 def finite(flow: Float32Array) -> BoolArray:
     """Where a flow [H, W, 2] has a vector: bool [H, W]."""
     known: BoolArray = np.isfinite(flow[..., 0]) & np.isfinite(flow[..., 1])
