@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pipeline.models import Model, inject_lora, load_lora_state, lora_disabled, 
 from training import export
 from training.adapters.trained import Job, Role
 from training.schema import Concept, TrainSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class LowRank:
         """See `Trained`: A1111's sidecar, and the LoRA; `embeddings` are files that belong to it."""
         path = job.folder / f"{job.name}.safetensors"
         export.write(path, self.model, job, kind=self.kind, embeddings=embeddings)
+        if self.kind == "dora":
+            log.warning("%s: a DoRA; A1111 and ComfyUI scale it otherwise than it was trained", path)
         return path.with_suffix(".json"), path
 
 
