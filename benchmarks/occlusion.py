@@ -1,6 +1,7 @@
 """What of a frame is hidden in the next: every way to tell it, against the stage's exact answer.
 
-    python -m benchmarks.occlusion [--size 512] [--pairs 6]
+    python -m benchmarks.occlusion [--size 512] [--pairs 6] [--look film]
+    python -m benchmarks.occlusion --textured 12      # by flow alone, on benchmarks/layers.py
 
 The stage follows each pixel's surface point into the neighbour frame and asks whether anything stands before
 it. F1 is given for the hidden pixels, which are few and what a mask is for (with those that leave the frame,
@@ -9,16 +10,19 @@ and without), and for the seen ones, which are nearly all and flatter every meth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import click
 import cv2
 import numpy as np
 
+from benchmarks import layers
 from benchmarks.held_out import held_out
 from benchmarks.table import Value, markdown
 from pipeline.estimate import dis_flow, ways_between
+from pipeline.estimate.flow import Seen
+from pipeline.image import Float32Array, UInt8Array
 from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_both_ways
 from pipeline.steady.warp import BoolArray, in_frame
 from samples.stage.render import Frame, render
@@ -40,12 +44,21 @@ def _exact(one: Frame, other: Frame, *names: str) -> Both:
 
 
 def _estimated(one: Frame, other: Frame, *names: str) -> Both:
-    """Along DIS's vectors between the renders, by the passes named, else there and back."""
+    """Along DIS's vectors between the renders, by the passes named, else by the pictures."""
     passes = {name: np.stack([getattr(f, name) for f in (one, other)]) for name in names}
-    ((onward, back),) = ways_between(
-        [one.engine, other.engine], dis_flow(), seen=lambda _, f, b: seen_both_ways(f, b, **passes)
-    )
+    seen: Seen | None = (lambda _, f, b: seen_both_ways(f, b, **passes)) if names else None
+    return by_flow([one.engine, other.engine], seen)
+
+
+def by_flow(pictures: Sequence[UInt8Array], seen: Seen | None) -> Both:
+    """What is hidden along DIS's vectors between two pictures, told by `seen`, absent: by the pictures."""
+    ((onward, back),) = ways_between(pictures, dis_flow(), seen=seen)
     return onward.seen, back.seen
+
+
+def there_and_back(index: int, forward: Float32Array, backward: Float32Array) -> Both:
+    """What is seen where going along the vectors and back ends near the start: the usual test."""
+    return seen_both_ways(forward, backward)
 
 
 METHODS: Mapping[str, Callable[[Frame, Frame], Both]] = {
@@ -53,7 +66,8 @@ METHODS: Mapping[str, Callable[[Frame, Frame], Both]] = {
     "depth": lambda one, other: _exact(one, other, "depth"),
     "ids": lambda one, other: _exact(one, other, "ids"),
     "vectors there and back": lambda one, other: _exact(one, other),
-    "DIS": lambda one, other: _estimated(one, other),
+    "DIS, pictures": lambda one, other: _estimated(one, other),
+    "DIS there and back": lambda one, other: by_flow([one.engine, other.engine], there_and_back),
     "DIS, ids + depth": lambda one, other: _estimated(one, other, "ids", "depth"),
 }
 
@@ -149,15 +163,37 @@ def total_of(tallies: Iterable[Tally]) -> Tally:
     return total
 
 
+def measure_textured(count: int) -> list[dict[str, Value]]:
+    """By estimated vectors alone, on textured shapes: one row a way to tell, over all pairs."""
+    tallies = {"DIS, pictures": Tally.empty(), "DIS there and back": Tally.empty()}
+    for seed in range(count):
+        shapes = layers.pair(seed)
+        truths = shapes.seen_later, shapes.seen_earlier
+        inside = in_frame(shapes.forward), in_frame(shapes.backward)
+        for name, seen in (("DIS, pictures", None), ("DIS there and back", there_and_back)):
+            found = by_flow([shapes.earlier, shapes.later], seen)
+            for said, truth, within in zip(found, truths, inside, strict=True):
+                tallies[name].add(said, truth, within)
+    return [row("textured", name, tally) for name, tally in tallies.items()]
+
+
 @click.command()
+@click.option("--textured", default=0, help="That many pairs of textured shapes, in place of the stage.")
+@click.option("--look", type=click.Choice(["engine", "film"]), default="engine", help="The stage's pictures.")
 @click.option("--size", default=512, show_default=True, help="Pixels a side.")
 @click.option("--pairs", "num_pairs", default=6, show_default=True, help="Pairs of frames of each shot.")
-def main(size: int, num_pairs: int) -> None:
+def main(textured: int, look: str, size: int, num_pairs: int) -> None:
     """Print a row per shot and method, and one per method over all pixels."""
     cv2.setNumThreads(1)
+    if textured:
+        click.echo(markdown(measure_textured(textured)))
+        return
     rows, every = [], {}
     for name, scene in scenes().items():
-        every[name] = measure(pairs(scene, num_pairs=num_pairs, size=size))
+        frames = pairs(scene, num_pairs=num_pairs, size=size)
+        if look == "film":
+            frames = ((replace(a, engine=a.film), replace(b, engine=b.film)) for a, b in frames)
+        every[name] = measure(frames)
         rows += [row(name, method, tally) for method, tally in every[name].items()]
     for method in METHODS:
         rows.append(row("all", method, total_of(tallies[method] for tallies in every.values())))

@@ -1,4 +1,4 @@
-"""Motion from pictures alone, checked there and back: OpenCV's DIS, or RAFT where its weights are here."""
+"""Motion from pictures alone, and what is hidden: OpenCV's DIS, or RAFT where its weights are here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.estimate.hidden import seen_by_pictures
 from pipeline.estimate.values import loading
 from pipeline.image import Float32Array, UInt8Array
 from pipeline.steady.metrics import Step
-from pipeline.steady.visibility import seen_both_ways
 from pipeline.steady.warp import BoolArray, warp
 
 GREY_TOLERANCE = 32.0  # levels of 255: light changes less than this from frame to frame
@@ -68,22 +68,21 @@ def raft_flow(weights: Path, device: str) -> Flow:
     return flow
 
 
-def there_and_back(index: int, forward: Float32Array, backward: Float32Array) -> tuple[BoolArray, BoolArray]:
-    """What is seen of each picture in the other where only the vectors tell."""
-    return seen_both_ways(forward, backward)
-
-
 def ways_between(
-    pictures: Iterable[UInt8Array], flow: Flow, *, seen: Seen = there_and_back
+    pictures: Iterable[UInt8Array], flow: Flow, *, seen: Seen | None = None
 ) -> Iterator[tuple[Step, Step]]:
     """The pairs of steps t -> t + 1 and t + 1 -> t between pictures uint8 RGB [H, W, 3]; two are held.
 
-    `seen` tells what is hidden; besides, the grey has to stay about the same: over a cut even flat places
-    "agree" there and back.
+    `seen` tells what is hidden, absent: the pictures themselves. Besides, the grey has to stay about the
+    same, as over a cut it does not.
     """
     for index, (earlier, later) in enumerate(itertools.pairwise(pictures)):
         forward, backward = flow(earlier, later), flow(later, earlier)
-        onward, back = seen(index, forward, backward)
+        if seen is None:
+            onward = seen_by_pictures(earlier, later, forward, backward)
+            back = seen_by_pictures(later, earlier, backward, forward)
+        else:
+            onward, back = seen(index, forward, backward)
         yield (
             Step(forward, onward & alike(earlier, later, forward)),
             Step(backward, back & alike(later, earlier, backward)),

@@ -113,8 +113,7 @@ def _raft(work: _Work, start: int) -> Iterator[int]:
 def _motion(work: _Work, start: int, flow: Flow) -> Iterator[int]:
     """Write vectors and what is seen of the frames from `start` on.
 
-    Where the renderer's ids or depth are there, they tell what is hidden, and the vectors' round trip does
-    not: on plain surfaces estimated vectors slip, which does no harm, but they do not come back.
+    Where the renderer's ids or depth are there, they tell what is hidden, else the pictures do.
     """
     shot, first = work.shot, max(0, start - 1)
 
@@ -125,7 +124,8 @@ def _motion(work: _Work, start: int, flow: Flow) -> Iterator[int]:
         )
         return seen_both_ways(forward, backward, ids=ids, depth=depth)
 
-    ways = ways_between(work.pictures(first), flow, seen=seen)
+    by_passes = seen if {"ids", "depth"} & shot.passes.keys() else None
+    ways = ways_between(work.pictures(first), flow, seen=by_passes)
     from_before: Step | None = None
     for t in range(first, shot.num_frames):
         onward, back = next(ways, (None, None))

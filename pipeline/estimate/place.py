@@ -24,7 +24,7 @@ from pipeline.shot.folder import JOINTS_FILE
 
 HIDDEN = ".lookdev"
 MARK = "estimate.json"
-VERSION = 1  # raise it when the code changes what comes out: old estimates are then not taken
+VERSION = 2  # raise it when the code changes what comes out: old estimates are then not taken
 SUFFIXES = {"motion": "exr", "visible": "png", "depth": "exr", "normal": "exr", "lineart": "png"}
 
 

@@ -10,6 +10,8 @@ from small_shot import STEP, passes
 
 from pipeline.errors import ModelError
 from pipeline.estimate.flow import alike, dis_flow, raft_flow, ways_between
+from pipeline.estimate.hidden import landing, seen_by_pictures
+from pipeline.steady.visibility import round_trip
 
 
 def test_dis_finds_a_slide_and_what_slid_in() -> None:
@@ -56,3 +58,35 @@ def test_a_file_that_is_no_raft(tmp_path: Path, content: bytes, said: str) -> No
     (tmp_path / "raft.pth").write_bytes(content)
     with pytest.raises(ModelError, match=rf"raft\.pth: {said}.*; fetch the file again"):
         raft_flow(tmp_path / "raft.pth", "cpu")
+
+
+def test_where_vectors_land() -> None:
+    """Everything moves right by 2.5: nothing lands on the two left columns, half on the third."""
+    flow = np.zeros((4, 8, 2), np.float32)
+    flow[..., 0] = 2.5
+    np.testing.assert_allclose(landing(flow)[1], [0, 0, 0.5, 1, 1, 1, 1, 1])
+    flow[1] = np.nan
+    np.testing.assert_allclose(landing(flow)[1], 0.0)
+
+
+def test_slipping_vectors_on_a_plain_wall_hide_nothing() -> None:
+    """There and back they miss by 4 px; the wall looks the same everywhere."""
+    wall = np.full((32, 32, 3), 90, np.uint8)
+    slip = np.zeros((32, 32, 2), np.float32)
+    slip[8:24, 8:24] = 4.0
+    seen = seen_by_pictures(wall, wall, slip, np.zeros_like(slip))
+    assert seen.all() and not round_trip(slip, np.zeros_like(slip)).all()
+
+
+def test_what_slides_under_a_post_is_hidden() -> None:
+    """Texture moves right by 3 px under a post that stands: the 3 px before it are hidden, no others."""
+    texture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    here, there = texture.copy(), np.roll(texture, 3, axis=1)
+    onward, back = np.zeros((48, 64, 2), np.float32), np.zeros((48, 64, 2), np.float32)
+    onward[..., 0], back[..., 0] = 3, -3
+    for picture, flow in ((here, onward), (there, back)):
+        picture[:, 30:40] = (20, 200, 20)
+        flow[:, 30:40] = 0
+    hidden = ~seen_by_pictures(here, there, onward, back)
+    assert hidden[:, 27:30].all() and hidden[:, 61:].all() and not hidden[:, 3:26].any()
+    assert not hidden[:, 31:39].any() and not hidden[:, 44:60].any()
