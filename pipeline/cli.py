@@ -219,16 +219,21 @@ lookdev.add_command(shot)
 lookdev.add_command(lora)
 
 
+def _one_line(message: object) -> str:
+    """A message as one line, whatever a file's name holds."""
+    return "\\n".join(str(message).splitlines())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0 done, 1 a part failed, 2 bad input, 130 interrupted."""
     try:
         lookdev.main(args=arguments, prog_name="lookdev", standalone_mode=False)
     except UserError as error:
-        click.secho(f"error: {error}", fg="red", err=True)
+        click.secho(f"error: {_one_line(error)}", fg="red", err=True)
         return EXIT_BAD_INPUT
     except OSError as error:  # a name too long, a folder that may not be entered: no room's own message fits
         named = f"{error.filename}: " if error.filename else ""
-        click.secho(f"error: {named}{error.strerror or error}", fg="red", err=True)
+        click.secho(f"error: {_one_line(f'{named}{error.strerror or error}')}", fg="red", err=True)
         return EXIT_BAD_INPUT
     except click.ClickException as error:
         error.show()

@@ -53,4 +53,4 @@ def test_a_gap_is_filled(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert cli.main(command) == 2
     assert "1 of frames 1-4 missing: 3" in capsys.readouterr().err
     assert cli.main([*command, "--fill-gaps"]) == 0
-    assert "rgb: frames 3 are missing; the frame before stands in" in capsys.readouterr().err
+    assert "rgb: frame 3 is missing; the frame before stands in" in capsys.readouterr().err

@@ -137,3 +137,10 @@ def test_a_partial_lora_has_to_be_allowed(
     assert "lora_unet_no_such" in "".join((said.err + said.out).split())
     assert cli.main([*arguments, "--allow-partial"]) == 0
     assert "left out 1 of 2 modules: lora_unet_no_such" in capsys.readouterr().err
+
+
+def test_a_line_break_in_a_name_is_still_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "a\nb"
+    folder.mkdir()
+    assert cli.main(["shot", "probe", str(folder)]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -69,7 +69,8 @@ def _notes(name: str, reasons: Mapping[int, str], shown: Mapping[int, int]) -> l
         "motion": "taken as without motion",
     }.get(name, "the one before stands in")
     missing = [number for number, reason in reasons.items() if reason == MISSING]
-    notes = [f"{name}: frames {list_numbers(missing)} are missing; {place}"] if missing else []
+    which = f"frame {missing[0]} is" if len(missing) == 1 else f"frames {list_numbers(missing)} are"
+    notes = [f"{name}: {which} missing; {place}"] if missing else []
     for number, reason in reasons.items():
         if reason != MISSING:
             put = (

@@ -36,6 +36,9 @@ SHAPE_WORDS = (
     "bottom coded first (swapped)",
 )
 ALPHA_FORMATS = re.compile(r"\b(yuva\w+|gbrap\w*|rgba\w*|bgra\w*|argb|abgr|ya8|ya16\w*)\b")
+RGB_FORMATS = re.compile(r"\b(rgb\w*|bgr\w*|gbr\w*|argb|abgr|pal8|mono[wb])\b")
+INTERLACED = re.compile(r"\b(top|bottom) (coded )?first")
+PIXEL_SHAPE = re.compile(r"\bSAR (\d+):(\d+)")
 HD_HEIGHT = 720  # an untagged stream of at least this height is BT.709, below BT.601, as players assume
 EVEN_ENOUGH = 1.5  # ticks, or this share of a millisecond: containers round
 
@@ -75,6 +78,7 @@ def probe_video(path: Path, *, fill_gaps: bool = False, skip_bad: bool = False) 
     index = _index(path, header, stream[1], time_base, pts, height)
     colours = _colours(stream[1])
     notes = [_hdr_note(path, colours)] if any(tag in colours for tag in HDR_TAGS) else []
+    notes += _shape_notes(path, stream[1])
     if skip_bad:
         index, damage = _decodable(index)
         notes += [f"{path}: the file is cut short; what it still holds is used"] if is_cut else []
@@ -176,12 +180,28 @@ def _hdr_note(path: Path, colours: str) -> str:
     return f"{path}: is HDR ({colours}); its levels are read as they are and look grey; convert it to BT.709"
 
 
+def _shape_notes(path: Path, stream: str) -> list[str]:
+    """What of the picture's shape is not followed: pixels that are no squares, two fields in a frame."""
+    notes = []
+    shape = PIXEL_SHAPE.search(stream)
+    if shape is not None and shape[1] != shape[2] and "0" not in (shape[1], shape[2]):
+        notes.append(
+            f"{path}: its pixels are {shape[1]}:{shape[2]} wide and are read as squares, which squeezes the "
+            "picture; scale it to square pixels first"
+        )
+    if INTERLACED.search(stream):
+        notes.append(f"{path}: is interlaced; both fields are read as one picture; deinterlace it first")
+    return notes
+
+
 def _list_packets(path: Path) -> tuple[str, Fraction, list[int], bool]:
     """The container's header as text, time base, times of the shown frames, and if it is cut short."""
     command = [ffmpeg_path(), "-nostdin", "-hide_banner", "-i", str(path), "-map", "0:v:0"]
     command += ["-c", "copy", "-copyts", "-f", "framecrc", "-"]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode != 0:
+        if "Audio: " in result.stderr and "Video: " not in result.stderr:
+            raise ShotError(f"{path}: holds sound and no video frames; expected a video; export it again")
         raise ShotError(f"{path}: not a readable video ({last_line(result.stderr)}); export it again")
     time_base, pts = Fraction(0), []
     for line in result.stdout.splitlines():
@@ -244,7 +264,9 @@ def _decoded_size(path: Path) -> tuple[int, int]:
 
 
 def _matrix(stream: str, height: int) -> str:
-    """The name swscale takes for the stream's matrix: "auto" where the stream is tagged."""
+    """The name swscale takes for the stream's matrix: "auto" where the stream is tagged, or RGB."""
+    if RGB_FORMATS.search(stream):
+        return "auto"
     tags = re.search(r", \w+\(([^)]*)\)", stream)
     if tags is not None and any(tag in re.split(r"[,/ ]+", tags[1]) for tag in MATRIX_TAGS):
         return "auto"

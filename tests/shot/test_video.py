@@ -212,7 +212,9 @@ def test_broken_videos_are_one_line(tmp_path: Path) -> None:
         good.read_bytes()[: good.stat().st_size // 2]
     )  # its index is at the end
     for name in ("text", "empty", "sound", "cut"):
-        with pytest.raises(ShotError, match=rf"{name}\.mp4: (not a readable video|holds no video)") as caught:
+        with pytest.raises(
+            ShotError, match=rf"{name}\.mp4: (not a readable video|holds sound and no video)"
+        ) as caught:
             open_shot(tmp_path / f"{name}.mp4")
         assert "\n" not in str(caught.value)
 
@@ -282,3 +284,23 @@ def test_damage_inside_is_never_silent(
         except ShotError as error:
             said = str(error)
     assert "clip.mp4: " in said + caplog.text
+
+
+def test_what_is_not_followed_of_a_pictures_shape_is_said(tmp_path: Path) -> None:
+    wide = make_video(tmp_path / "w.mp4", ["-vf", "setsar=2/1", "-pix_fmt", "yuv420p"], num_frames=3)
+    assert "w.mp4: its pixels are 2:1 wide" in open_shot(wide).notes[0]
+    fields = ["-vf", "tinterlace,setsar=1", "-flags", "+ilme+ildct", "-pix_fmt", "yuv420p"]
+    assert "is interlaced" in open_shot(make_video(tmp_path / "i.mp4", fields, num_frames=6)).notes[0]
+    square = open_shot(make_video(tmp_path / "s.mp4", ["-vf", "setsar=1/1", "-pix_fmt", "yuv420p"]))
+    assert square.notes == ()
+
+
+def test_rgb_has_no_matrix(tmp_path: Path) -> None:
+    rows = dict(inspect_shot(make_video(tmp_path / "clip.mov", ["-c:v", "qtrle"], num_frames=3)))
+    assert "read as" not in rows["colours"]
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=0.5", tmp_path / "voice.mp4")
+    with pytest.raises(ShotError, match=r"voice\.mp4: holds sound and no video frames"):
+        open_shot(tmp_path / "voice.mp4")
