@@ -77,8 +77,8 @@ def exposure_variants() -> dict[str, Variant]:
     """Label -> dataset of all four concepts in folders of 20, 5, 5 and 20 images."""
     parts = tuple(Part(concept, few) if concept in FEW else Part(concept) for concept in CONCEPTS)
     return {
-        "equal exposure": Variant("uneven-equal", parts, train={"steps": UNEVEN_STEPS}),
-        "as the folders are": Variant("uneven-folders", parts, by_folder=True, train={"steps": UNEVEN_STEPS}),
+        "equal exposure": Variant("uneven-equal", parts, train=UNEVEN),
+        "as the folders are": Variant("uneven-folders", parts, by_folder=True, train=UNEVEN),
     }
 
 
@@ -145,7 +145,7 @@ def _mean_distance(groups: Mapping[str, Sequence[Judged]], concepts: Sequence[st
 @click.option(
     "--part", "parts", multiple=True, type=click.Choice(["captions", "exposure"]), help="all if absent"
 )
-@click.option("--frames", type=click.IntRange(min=1), default=40, show_default=True, help="for each group")
+@click.option("--frames", type=click.IntRange(min=1), default=30, show_default=True, help="for each group")
 @click.option("--split", type=click.Choice(["tuning", "held-out"]), default="held-out", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)
 def main(parts: tuple[str, ...], frames: int, split: Split, out: Path) -> None:
@@ -168,11 +168,12 @@ def captions_table(frames: int, split: Split, out: Path) -> list[Row]:
     runs += [run(label, variant, out) for label, variant in caption_variants().items()]
     rows = []
     for each in runs:
-        without = judged(each.trained, ordinary, split, out)
+        without = judged(each.trained, ordinary, split, out, ("who",))
         label = each.trained.label
-        rows.append(character_row(label, each.seconds, judged(each.trained, own, split, out), without))
+        under = judged(each.trained, own, split, out, ("who",))
+        rows.append(character_row(label, each.seconds, under, without))
         if label == "everything captioned":
-            told = judged(each.trained, [named(moment) for moment in own], split, out)
+            told = judged(each.trained, [named(moment) for moment in own], split, out, ("who",))
             rows.append(character_row(f"{label}, prompts name it too", each.seconds, told, without))
     return rows
 

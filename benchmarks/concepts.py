@@ -44,15 +44,17 @@ class Judged:
     choices: Mapping[str, Choice]
 
 
-def judged(trained: Trained, chosen: Sequence[Moment], split: Split, out: Path) -> list[Judged]:
+def judged(
+    trained: Trained, chosen: Sequence[Moment], split: Split, out: Path, axes: Sequence[str] = AXES
+) -> list[Judged]:
     """The moments styled and judged; what an earlier run left is read. Raises ModelError and OutputError."""
     frames = styled(trained, chosen, out / "styled")
-    path = out / "choices" / f"{key_of(trained, chosen)}.json"
+    path = out / "choices" / f"{key_of(trained, chosen)}-{'-'.join(axes)}.json"
     if not path.exists():
         made = [
             {axis: dict(choice.distances) for axis, choice in judge(moment, frame, rivals).items()}
             for moment, frame in zip(chosen, frames, strict=True)
-            for rivals in [stored_rivals(moment, split, out / "truths")]
+            for rivals in [stored_rivals(moment, split, out / "truths", axes)]
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(made))
@@ -130,12 +132,13 @@ def verdict(rows: Sequence[Row], leaks: Sequence[Row], label: str) -> Row:
 
 @click.command(help=__doc__)
 @click.option("--lora", type=click.Path(path_type=Path), required=True)
-@click.option("--frames", type=click.IntRange(min=1), default=60, show_default=True, help="for each concept")
+@click.option("--frames", type=click.IntRange(min=1), default=40, show_default=True, help="for each concept")
 @click.option("--split", type=click.Choice(["tuning", "held-out"]), default="held-out", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)
 def main(lora: Path, frames: int, split: Split, out: Path) -> None:
     trained = [Trained("with LoRA", lora=lora), Trained("base")]
-    groups = {group: moments(group, split, frames) for group in (*CONCEPTS, NONE, ALL)}
+    groups = {group: moments(group, split, frames) for group in (*CONCEPTS, NONE)}
+    groups[ALL] = moments(ALL, split, max(frames // 2, 1))
     try:
         seen = {
             (each.label, group): judged(each, chosen, split, out)

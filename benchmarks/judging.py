@@ -37,19 +37,20 @@ Rivals = Mapping[str, Mapping[str, UInt8Array]]  # axis -> name -> film truth [H
 
 
 def judge(moment: Moment, picture: UInt8Array, rivals: Rivals) -> dict[str, Choice]:
-    """The forced choice on each axis for a picture [H, W, 3] of the moment.
+    """The forced choice on each of the rivals' axes for a picture [H, W, 3] of the moment.
 
     Axes on which fewer than 64 pixels show the figure, or the set, are left out.
     """
     ids = moment.frame.ids
+    regions = {"who": likeness.figure_region(ids, 1), "where": (ids >> 8) == 0}
     chosen: dict[str, Choice] = {}
-    figure, background = likeness.figure_region(ids, 1), (ids >> 8) == 0
-    if int(figure.sum()) >= likeness.MIN_REGION_PIXELS:
-        chosen["who"] = Choice(*likeness.forced_choice(picture, rivals["who"], mask=figure, parts=ids))
-    if int(background.sum()) >= likeness.MIN_REGION_PIXELS:
-        chosen["where"] = Choice(*likeness.forced_choice(picture, rivals["where"], mask=background))
-    distances = {name: look_distance(picture, film) for name, film in rivals["look"].items()}
-    chosen["look"] = Choice.of(distances)
+    for axis, truths in rivals.items():
+        if axis == "look":
+            chosen[axis] = Choice.of({name: look_distance(picture, film) for name, film in truths.items()})
+        elif int(regions[axis].sum()) >= likeness.MIN_REGION_PIXELS:
+            parts = ids if axis == "who" else None
+            _, distances = likeness.forced_choice(picture, truths, mask=regions[axis], parts=parts)
+            chosen[axis] = Choice.of(distances)
     return chosen
 
 

@@ -7,7 +7,7 @@ each film look. So layout, which the controls give away, decides nothing (docs/m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -108,19 +108,19 @@ def _film(scene: Scene, number: int) -> UInt8Array:
     return looks(state(scene, number, size=SIZE), scene.look, seed=number)[1]
 
 
-def stored_rivals(moment: Moment, split: Split, folder: Path) -> dict[str, dict[str, UInt8Array]]:
-    """`rivals` on every axis, read where an earlier run left them under `folder`. Raises OutputError."""
-    path = folder / split / f"{moment.name}.npz"
+def stored_rivals(
+    moment: Moment, split: Split, folder: Path, axes: Sequence[str] = AXES
+) -> dict[str, dict[str, UInt8Array]]:
+    """`rivals` by axis, read where an earlier run left them under `folder`. Raises OutputError."""
+    return {axis: _stored(moment, axis, folder / split / f"{moment.name}-{axis}.npz") for axis in axes}
+
+
+def _stored(moment: Moment, axis: str, path: Path) -> dict[str, UInt8Array]:
     if not path.exists():
-        made = {f"{axis}/{name}": film for axis in AXES for name, film in moment.rivals(axis).items()}
         partial = path.with_suffix(".partial.npz")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(partial, **made)  # type: ignore[arg-type]
+            np.savez(partial, **moment.rivals(axis))  # type: ignore[arg-type]
             partial.rename(path)
-    rivals: dict[str, dict[str, UInt8Array]] = {axis: {} for axis in AXES}
     with np.load(path) as stored:
-        for key in stored.files:
-            axis, _, name = key.partition("/")
-            rivals[axis][name] = stored[key]
-    return rivals
+        return {name: stored[name] for name in stored.files}
