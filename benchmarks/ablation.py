@@ -26,13 +26,11 @@ from pipeline.errors import UserError
 from pipeline.files import write_text
 from samples.stage.captions import attributes
 from samples.stage.cast import BY_NAME
-from training.run import TrainResult, train_from_file
+from training.run import train_from_file
 
 HERO = "iris"
-STEPS, UNEVEN_STEPS = (
-    150,
-    300,
-)  # of 8 images: 60 exposures an image, and 48 of those in uneven folders on average
+STEPS = 100  # of 8 images: 40 exposures an image, a third of what the samples take, so that ways differ
+UNEVEN = {"steps": 300, "batch": 4, "text_lr": 2e-3}  # 24 exposures an image on average; as samples/multi
 FEW = ("otto", "VaultHall")  # the concepts that have few images there
 NUM_FEW = 5
 Row = dict[str, Value]
@@ -73,6 +71,15 @@ def caption_variants() -> dict[str, Variant]:
     }
 
 
+def kind_variants() -> dict[str, Variant]:
+    """Label -> dataset of the character for the other kinds; `negative captions` is the LoRA."""
+    rates: dict[str, dict[str, float]] = {"embedding": {}, "full": {"lr": 1e-4}}  # the sample's is a LoRA's
+    return {
+        kind: Variant(f"{HERO}-{kind}", (Part(HERO),), train={"steps": STEPS, "kind": kind, **rate})
+        for kind, rate in rates.items()
+    }
+
+
 def exposure_variants() -> dict[str, Variant]:
     """Label -> dataset of all four concepts in folders of 20, 5, 5 and 20 images."""
     parts = tuple(Part(concept, few) if concept in FEW else Part(concept) for concept in CONCEPTS)
@@ -92,10 +99,13 @@ class Run:
 
 def run(label: str, variant: Variant, out: Path) -> Run:
     """Write the dataset and train on it, or return what an earlier call trained."""
-    result: TrainResult = train_from_file(
-        write_variant(variant, out / "datasets"), out=out / "loras" / variant.name
-    )
-    return Run(Trained(label, lora=result.result), result.seconds)
+    done = train_from_file(write_variant(variant, out / "datasets"), out=out / "loras" / variant.name)
+    kind = variant.train.get("kind", "lora")
+    if kind == "embedding":
+        return Run(Trained(label, embedding=done.result, trigger=HERO), done.seconds)
+    if kind == "full":
+        return Run(Trained(label, model=done.result), done.seconds)
+    return Run(Trained(label, lora=done.result), done.seconds)
 
 
 def named(moment: Moment) -> Moment:
@@ -143,13 +153,17 @@ def _mean_distance(groups: Mapping[str, Sequence[Judged]], concepts: Sequence[st
 
 @click.command(help=__doc__)
 @click.option(
-    "--part", "parts", multiple=True, type=click.Choice(["captions", "exposure"]), help="all if absent"
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(["captions", "kinds", "exposure"]),
+    help="all if absent",
 )
 @click.option("--frames", type=click.IntRange(min=1), default=30, show_default=True, help="for each group")
 @click.option("--split", type=click.Choice(["tuning", "held-out"]), default="held-out", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)
 def main(parts: tuple[str, ...], frames: int, split: Split, out: Path) -> None:
-    makers = {"captions": captions_table, "exposure": exposure_table}
+    makers = {"captions": captions_table, "kinds": kinds_table, "exposure": exposure_table}
     results: dict[str, list[Row]] = {}
     try:
         for part in parts or makers:
@@ -163,9 +177,21 @@ def main(parts: tuple[str, ...], frames: int, split: Split, out: Path) -> None:
 
 def captions_table(frames: int, split: Split, out: Path) -> list[Row]:
     """The character under each way of captioning; the base first."""
-    own, ordinary = moments(HERO, split, frames), moments(NONE, split, frames)
     runs = [Run(Trained("not trained"), 0.0)]
     runs += [run(label, variant, out) for label, variant in caption_variants().items()]
+    return character_table(runs, frames, split, out)
+
+
+def kinds_table(frames: int, split: Split, out: Path) -> list[Row]:
+    """The character as a LoRA, an embedding and a whole model, on the same images and steps."""
+    lora = run("LoRA", caption_variants()["negative captions"], out)
+    others = [run(label, variant, out) for label, variant in kind_variants().items()]
+    return character_table([lora, *others], frames, split, out)
+
+
+def character_table(runs: Sequence[Run], frames: int, split: Split, out: Path) -> list[Row]:
+    """A row for each run, and one with the attributes in the prompt where captions had them."""
+    own, ordinary = moments(HERO, split, frames), moments(NONE, split, frames)
     rows = []
     for each in runs:
         without = judged(each.trained, ordinary, split, out, ("who",))

@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from benchmarks.judging import Choice, judge
-from benchmarks.moment_styling import Trained, key_of, styled
+from benchmarks.moment_styling import SETTINGS, Trained, key_of, styled
 from benchmarks.moments import ALL, AXES, AXIS, CONCEPTS, NONE, Moment, Split, moments, stored_rivals
 from benchmarks.table import Value, markdown
 from pipeline.errors import UserError
@@ -134,9 +134,10 @@ def verdict(rows: Sequence[Row], leaks: Sequence[Row], label: str) -> Row:
 @click.option("--lora", type=click.Path(path_type=Path), required=True)
 @click.option("--frames", type=click.IntRange(min=1), default=40, show_default=True, help="for each concept")
 @click.option("--split", type=click.Choice(["tuning", "held-out"]), default="held-out", show_default=True)
+@click.option("--strength", type=click.FloatRange(0.0, 1.0), default=SETTINGS.strength, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)
-def main(lora: Path, frames: int, split: Split, out: Path) -> None:
-    trained = [Trained("with LoRA", lora=lora), Trained("base")]
+def main(lora: Path, frames: int, split: Split, strength: float, out: Path) -> None:
+    trained = [Trained("with LoRA", lora=lora, strength=strength), Trained("base", strength=strength)]
     groups = {group: moments(group, split, frames) for group in (*CONCEPTS, NONE)}
     groups[ALL] = moments(ALL, split, max(frames // 2, 1))
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +38,12 @@ class Trained:
     trigger: str = ""
     """The embedding's name in prompts."""
     model: str | Path = "mini"
+    strength: float = SETTINGS.strength
+
+    @property
+    def settings(self) -> Img2ImgSettings:
+        """How moments are styled with it."""
+        return replace(SETTINGS, strength=self.strength)
 
     def load(self) -> Model:
         """The model to style with. Raises ModelError."""
@@ -60,7 +66,7 @@ class Trained:
 
 def key_of(trained: Trained, moments: Sequence[Moment]) -> str:
     """A name for the pictures of these moments by this training."""
-    said = repr([(m.name, m.scene, m.number, m.prompt) for m in moments]) + repr((SETTINGS, SEED))
+    said = repr([(m.name, m.scene, m.number, m.prompt) for m in moments]) + repr((trained.settings, SEED))
     return f"{trained.digest}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
 
@@ -76,7 +82,10 @@ def styled(trained: Trained, moments: Sequence[Moment], folder: Path) -> UInt8Ar
             return kept
     model = trained.load()
     frames = np.concatenate(
-        [_style(model, moments[start : start + AT_ONCE], start) for start in range(0, len(moments), AT_ONCE)]
+        [
+            _style(model, moments[start : start + AT_ONCE], trained.settings, start)
+            for start in range(0, len(moments), AT_ONCE)
+        ]
     )
     partial = path.with_suffix(".partial.npz")
     with writing(path):
@@ -86,7 +95,7 @@ def styled(trained: Trained, moments: Sequence[Moment], folder: Path) -> UInt8Ar
     return frames
 
 
-def _style(model: Model, moments: Sequence[Moment], first: int) -> UInt8Array:
+def _style(model: Model, moments: Sequence[Moment], settings: Img2ImgSettings, first: int) -> UInt8Array:
     """One pass; frame number k of all has noise of its own."""
     frames = [moment.frame for moment in moments]
     height, width = frames[0].depth.shape
@@ -98,7 +107,7 @@ def _style(model: Model, moments: Sequence[Moment], first: int) -> UInt8Array:
         model,
         np.stack([frame.engine for frame in frames]),
         controls,
-        SETTINGS,
+        settings,
         [SEED + first + number for number in range(len(frames))],
         prompts=[(moment.prompt, "") for moment in moments],
     )
