@@ -29,8 +29,8 @@ from samples.stage.cast import BY_NAME
 from training.run import train_from_file
 
 HERO = "iris"
-STEPS = 100  # of 8 images: 40 exposures an image, a third of what the samples take, so that ways differ
-UNEVEN = {"steps": 300, "batch": 4, "text_lr": 2e-3}  # 24 exposures an image on average; as samples/multi
+STEPS = 80  # of 8 images: 32 exposures an image, a quarter of what the samples take, so that ways differ
+UNEVEN = {"steps": 200, "batch": 4, "text_lr": 2e-3}  # 16 exposures an image on average; as samples/multi
 FEW = ("otto", "VaultHall")  # the concepts that have few images there
 NUM_FEW = 5
 Row = dict[str, Value]
@@ -159,7 +159,7 @@ def _mean_distance(groups: Mapping[str, Sequence[Judged]], concepts: Sequence[st
     type=click.Choice(["captions", "kinds", "exposure"]),
     help="all if absent",
 )
-@click.option("--frames", type=click.IntRange(min=1), default=30, show_default=True, help="for each group")
+@click.option("--frames", type=click.IntRange(min=1), default=20, show_default=True, help="for each group")
 @click.option("--split", type=click.Choice(["tuning", "held-out"]), default="held-out", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)
 def main(parts: tuple[str, ...], frames: int, split: Split, out: Path) -> None:

@@ -132,7 +132,7 @@ def verdict(rows: Sequence[Row], leaks: Sequence[Row], label: str) -> Row:
 
 @click.command(help=__doc__)
 @click.option("--lora", type=click.Path(path_type=Path), required=True)
-@click.option("--frames", type=click.IntRange(min=1), default=40, show_default=True, help="for each concept")
+@click.option("--frames", type=click.IntRange(min=1), default=32, show_default=True, help="for each concept")
 @click.option("--split", type=click.Choice(["tuning", "held-out"]), default="held-out", show_default=True)
 @click.option("--strength", type=click.FloatRange(0.0, 1.0), default=SETTINGS.strength, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)

@@ -158,7 +158,7 @@ def row(label: str, wanted: str, judged: Sequence[Seen], hero: str, best: Sequen
 
 @click.command(help=__doc__)
 @click.option("--hero", type=click.Choice(["iris", "otto"]), default="otto", show_default=True)
-@click.option("--frames", type=click.IntRange(min=1), default=24, show_default=True, help="for each view")
+@click.option("--frames", type=click.IntRange(min=1), default=20, show_default=True, help="for each view")
 @click.option("--split", type=click.Choice(["tuning", "held-out"]), default="held-out", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)
 def main(hero: str, frames: int, split: Split, out: Path) -> None:
