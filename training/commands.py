@@ -1,10 +1,12 @@
 """`lookdev dataset`: look after the images and captions that a training starts from.
 
-The `lookdev` command finds this group by name when it runs (pipeline/cli.py). No command here loads torch.
+The `lookdev` command finds this group by name when it runs (pipeline/cli.py). Torch is loaded only for the
+models that look at pictures: captioning, a detector, upscaling.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -96,19 +98,39 @@ def audit(dataset_file: Path, sheet: Path | None) -> None:
 @dataset.command()
 @click.argument("dataset_file", type=FilePath)
 @click.option("--template", help="Comma-separated; fields {class} {trigger} {framing} {view} {light}.")
+@click.option("--model", help="Captioning model (BLIP ...): a folder, or a hub id that is in the cache.")
+@click.option("--plain", is_flag=True, help="By the template alone, without a captioning model.")
 @click.option("--yes", is_flag=True, help="Write without asking.")
-def caption(dataset_file: Path, template: str | None, yes: bool) -> None:
+def caption(dataset_file: Path, template: str | None, model: str | None, plain: bool, yes: bool) -> None:
     """Write captions for images of DATASET_FILE that have none.
 
-    Says what is known (view and framing from joints, light from the pixels); the trigger goes in, invariants
-    stay out. Captions that are there stay as they are. Shows all of them first.
+    Says what is known (view and framing from joints, light from the pixels), and behind it what a captioning
+    model sees, if one is at hand; the trigger goes in, invariants stay out. Captions that are there stay as
+    they are. Shows all of them first.
     """
     from training.curate.caption import DEFAULT_TEMPLATE, propose_captions, write_captions
+    from training.curate.describe import USUAL_MODEL, load_captioner
+    from training.curate.tokens import load_tokens
 
     file = read_dataset_file(dataset_file)
-    proposals = propose_captions(dataset_file, file, template=template or DEFAULT_TEMPLATE)
+    describe = tokens = None
+    if not plain:
+        try:
+            describe = load_captioner(model or USUAL_MODEL)
+        except ModelError as error:
+            if model is not None:
+                raise
+            click.echo(f"note: by the template alone: {error}", err=True)
+    if describe is not None:
+        with contextlib.suppress(ModelError):  # not counted: lint says so
+            tokens = load_tokens(dataset_file, file)
+    proposals = propose_captions(
+        dataset_file, file, template=template or DEFAULT_TEMPLATE, describe=describe, tokens=tokens
+    )
     for proposal in proposals:
         click.echo(f"{proposal.path}: {proposal.caption}")
+        for note in proposal.notes:
+            click.echo(f"  note: {note}")
     if not proposals:
         click.echo("every image has its caption")
     elif _agreed(f"Write {len(proposals)} captions?", yes, what="caption"):
@@ -175,7 +197,7 @@ def _agreed(question: str, yes: bool, *, what: str = "--fix") -> bool:
         return True
     if not sys.stdin.isatty():
         raise DatasetError(
-            "--fix: nothing was written, nobody can be asked here; add --yes to write the diff"
+            f"{what}: nothing was written, nobody can be asked here; add --yes to write what is shown"
         )
     return click.confirm(question)
 

@@ -1,6 +1,7 @@
 """Captions for images that have none, from what is known of them; invariants stay out, the trigger goes in.
 
-What only an eye can tell (action, place) is not guessed: a template may say it in words, the same for all.
+What only an eye can tell (action, place) is not guessed: a template may say it in words, the same for all, or
+a captioning model says it (`describe`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from pathlib import Path
 from pipeline.errors import DatasetError
 from pipeline.files import write_text
 from training.captions import lint
+from training.curate.describe import Describe, adapt, merged
 from training.curate.measure import measure
 from training.curate.scan import scan
+from training.curate.tokens import Tokens
 from training.curate.views import look, read_known
 from training.pictures import read_picture
 from training.schema import Concept, DatasetFile
@@ -30,14 +33,25 @@ class Proposal:
 
     path: Path
     caption: str
+    notes: tuple[str, ...] = ()
+    """What a captioning model said that was left out, and why."""
 
 
-def propose_captions(path: Path, file: DatasetFile, *, template: str = DEFAULT_TEMPLATE) -> list[Proposal]:
+def propose_captions(
+    path: Path,
+    file: DatasetFile,
+    *,
+    template: str = DEFAULT_TEMPLATE,
+    describe: Describe | None = None,
+    tokens: Tokens | None = None,
+) -> list[Proposal]:
     """Captions for the images of the dataset file at `path` whose caption file is missing.
 
     `template` is comma-separated; {class}, {trigger}, {framing}, {view} and {light} are replaced, and a part
-    whose fact is not known is left out. Raises `DatasetError`: an unknown field, no {trigger}, an unreadable
-    image, or a caption that would name an invariant.
+    whose fact is not known is left out. `describe` is a captioning model: its words stand behind the
+    template's, without who it is and without invariants, as many as `tokens` leave room for. Raises
+    `DatasetError`: an unknown field, no {trigger}, an unreadable image, or a caption that would name an
+    invariant.
     """
     proposals = []
     for folder in scan(path, file):
@@ -46,7 +60,8 @@ def propose_captions(path: Path, file: DatasetFile, *, template: str = DEFAULT_T
             if still.caption_path.exists():
                 continue
             seen = look(still.path.stem, "", known, trigger=folder.concept.trigger)
-            level, tint = measure(read_picture(still.path).pixels).light.split()
+            picture = read_picture(still.path).pixels
+            level, tint = measure(picture).light.split()
             light = " ".join(word for word in (_LEVELS[level], _TINTS[tint]) if word)
             facts = {
                 "class": f"a {folder.concept.class_word}",
@@ -57,7 +72,12 @@ def propose_captions(path: Path, file: DatasetFile, *, template: str = DEFAULT_T
             }
             caption = _fill(template, facts)
             _check(caption, folder.concept, still.caption_path)
-            proposals.append(Proposal(still.caption_path, caption))
+            notes: tuple[str, ...] = ()
+            if describe is not None:
+                description = adapt(describe(picture), folder.concept)
+                caption = _fitting(merged(caption, description, folder.concept), tokens)
+                notes = description.notes
+            proposals.append(Proposal(still.caption_path, caption, notes))
     return proposals
 
 
@@ -79,6 +99,14 @@ def _fill(template: str, facts: Mapping[str, str]) -> str:
         if filled and not empty:
             parts.append(filled)
     return ", ".join(parts)
+
+
+def _fitting(caption: str, tokens: Tokens | None) -> str:
+    """The caption without the last words that the text encoder would not read."""
+    words = caption.split()
+    while tokens is not None and len(words) > 1 and tokens.count(" ".join(words)) > tokens.max_tokens:
+        words.pop()
+    return " ".join(words).rstrip(",")
 
 
 def _check(caption: str, concept: Concept, path: Path) -> None:

@@ -48,7 +48,7 @@ def propose(folders: Sequence[Folder]) -> list[Change]:
 def mend(caption: str, concept: Concept) -> str:
     """The caption without the concept's invariants and with its trigger, first if it was not there."""
     for phrase in concept.invariant:
-        caption = _without(caption, phrase)
+        caption = without(caption, phrase)
     if not names(caption, concept.trigger):
         caption = f"{concept.trigger}, {caption}" if caption else concept.trigger
     return caption
@@ -60,7 +60,8 @@ def apply(changes: Sequence[Change]) -> None:
         write_text(change.path, change.after + "\n")
 
 
-def _without(caption: str, phrase: str) -> str:
+def without(caption: str, phrase: str) -> str:
+    """The caption without a phrase, its article and its "with" or "wearing"; empty parts are dropped."""
     if not names(caption, phrase):
         return caption
     pattern = rf"(?<!\w){_LEADING}{phrase_pattern(phrase)}(?!\w)"

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
+from pipeline.image import read_image
 from samples.stage.datasets import CONCEPTS
+from training.captions import lint
+from training.curate.describe import adapt, load_captioner, merged
 from training.curate.lint import lint_dataset
 from training.schema import read_dataset_file
 
@@ -70,7 +73,106 @@ def test_what_is_not_known_is_left_out(dataset: Path) -> None:
 def test_a_wrong_template_is_one_line(
     dataset: Path, template: str, part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(dataset, "--yes", "--template", template) == 2
+    assert run(dataset, "--yes", "--plain", "--template", template) == 2
     said = capsys.readouterr().err
     assert part in said and said.count("\n") == 1
     assert not (dataset / "images/0002.txt").exists()
+
+
+WORDS = (
+    "[PAD] [UNK] [CLS] [SEP] [MASK] [DEC] [ENC] a woman with long hair in red room standing green vest the"
+)
+
+
+@pytest.fixture(scope="module")
+def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole BLIP of random weights and few words, saved as transformers saves one."""
+    import torch
+    from transformers import (
+        BertTokenizer,
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipImageProcessor,
+        BlipProcessor,
+    )
+
+    folder = tmp_path_factory.mktemp("blip")
+    (folder / "vocab.txt").write_text("\n".join(WORDS.split()))
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    marks = {"bos_token_id": 5, "eos_token_id": 3, "pad_token_id": 0, "sep_token_id": 3}
+    text = {
+        **sizes,
+        **marks,
+        "vocab_size": len(WORDS.split()),
+        "encoder_hidden_size": 16,
+        "projection_dim": 16,
+    }
+    config = BlipConfig(
+        text_config=text,
+        vision_config={**sizes, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+        image_text_hidden_size=16,
+    )
+    torch.manual_seed(0)
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    sight = BlipImageProcessor(size={"height": 32, "width": 32})
+    BlipProcessor(sight, BertTokenizer(str(folder / "vocab.txt"))).save_pretrained(folder)
+    return folder
+
+
+def test_a_captioning_model_is_loaded_heard_and_merged(
+    dataset: Path, blip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard = load_captioner(blip)(read_image(dataset / "images/0002.png"))
+    assert heard and set(heard.split()) <= set(WORDS.split())
+    assert heard == load_captioner(blip)(read_image(dataset / "images/0002.png"))
+    assert run(dataset, "--yes", "--model", str(blip)) == 0
+    file = read_dataset_file(dataset / "dataset.toml")
+    said = (dataset / "images/0002.txt").read_text().strip()
+    assert said.startswith("a person, iris, ")
+    tail = adapt(heard, file.concept[0]).text
+    assert tail and said.endswith(tail)
+    assert "note: by the template alone" not in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_is_one_line_and_none_is_a_note(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "none"))
+    assert run(dataset, "--yes", "--model", str(tmp_path)) == 2
+    assert "no config.json there; expected a folder of a captioning model" in capsys.readouterr().err
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.json").write_text('{"model_type": "bert"}')
+    assert run(dataset, "--yes", "--model", str(tmp_path / "bad")) == 2
+    said = capsys.readouterr().err
+    assert "is no captioning model that transformers reads" in said and said.count("\n") == 1
+    assert not (dataset / "images/0002.txt").exists()
+    assert run(dataset, "--yes") == 0
+    assert "note: by the template alone" in capsys.readouterr().err
+    (dataset / "images/0003.txt").unlink()
+    assert run(dataset, "--yes", "--plain") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "left", "noted"),
+    [
+        (
+            "a photo of a man with a brown beard and glasses standing in a red room",
+            "standing in a red room",
+            0,
+        ),
+        ("there is a man in a green vest", "", 0),
+        ("a young man sitting on a chair with his vest", "sitting on a chair", 0),
+        ("a woman with a red vest in a hall", "in a hall", 1),
+        ("the the the hall with a lamp", "the hall with a lamp", 0),
+        ("a man is clean-shaven, waving", "waving", 1),
+    ],
+)
+def test_what_a_model_says_loses_who_it_is_and_what_the_trigger_carries(
+    said: str, left: str, noted: int
+) -> None:
+    otto = read_dataset_file(IRIS.parent / "otto" / "dataset.toml").concept[0]
+    found = adapt(said, otto)
+    assert (found.text, len(found.notes)) == (left, noted)
+    assert lint(merged("a person, otto", found, otto), trigger="otto", invariant=otto.invariant) == []
