@@ -25,6 +25,9 @@ from pipeline.steady.warp import BoolArray, in_frame
 
 Origin = Literal["motion pass", "estimated (DIS)"]
 SHARED = 0.2  # of the pixels: where fewer are seen in the frame beside, that is another picture
+KNOWN_ANYWAY = (
+    0.5  # of the pixels: where depth finds so many that ids lose, the ids have changed their numbers
+)
 HELD_BYTES = 192 * 2**20
 _Value = TypeVar("_Value")
 
@@ -42,6 +45,7 @@ class Footage:
         self._hold, self._size = hold, 0
         self._lock = threading.RLock()  # keys are styled beside the frames between them
         self._held: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
+        self.renamed = False  # whether ids were found to change their numbers from frame to frame
         self._scale = np.array([width / shot.width, height / shot.height], np.float32)
 
     def engine(self, t: int) -> UInt8Array:
@@ -108,7 +112,14 @@ class Footage:
             np.stack([self._picked(name, n) for n in (t, t + 1)]) if name in self.shot.passes else None
             for name in ("ids", "depth")
         )
-        return seen_both_ways(forward, backward, ids=ids, depth=depth)
+        seen = seen_both_ways(forward, backward, ids=ids, depth=depth)
+        if ids is None or depth is None or seen[0].mean() >= SHARED:
+            return seen
+        bare = seen_both_ways(forward, backward, depth=depth)
+        if bare[0].mean() < KNOWN_ANYWAY:
+            return seen  # a cut
+        self.renamed = True
+        return bare
 
     def _surfaces(self, t: int) -> Surfaces:
         depth, ids = self._picked("depth", t), self._picked("ids", t)

@@ -10,6 +10,7 @@ models would style `Work.inputs(start, stop)`, a window of frames, at once.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,8 @@ from pipeline.output import write_strip
 from pipeline.plan import Plan
 from pipeline.shot import Shot
 from pipeline.steady import Carried, carry, finish
-from pipeline.steady.grain import Grain
+from pipeline.steady.blend import to_uint8
+from pipeline.steady.grain import Grain, with_grain
 from pipeline.steady.metrics import Step, chain
 from pipeline.steady.visibility import soften
 from pipeline.styling import Inputs, Stylist, read_inputs
@@ -88,8 +90,12 @@ def by_blend(work: Work) -> int:
 def by_keys(work: Work) -> int:
     """Key frames carried along the motion, stretch by stretch between cuts."""
     made = 0
-    for stretch in timeline_of(work):
-        made += STRETCHES[stretch.method](work, stretch)
+    for alone, run in itertools.groupby(timeline_of(work), key=lambda stretch: stretch.method == "frame"):
+        stretches = list(run)
+        if alone:  # in groups over the cuts between them: such a frame needs no other
+            made += frames_alone(work, stretches[0].start, stretches[-1].stop)
+        else:
+            made += sum(STRETCHES[stretch.method](work, stretch) for stretch in stretches)
     return made
 
 
@@ -107,7 +113,7 @@ def frames_alone(work: Work, start: int, stop: int) -> int:
         for first, styled in _styled(work, todo):
             if written:
                 written.popleft().result()
-            written.append(writer.submit(work.write, first, styled))
+            written.append(writer.submit(work.write, first, _grainy(work, first, styled)))
         for each in written:
             each.result()
     made = sum(stop - start for start, stop in todo)
@@ -130,10 +136,10 @@ def frames_blended(work: Work, start: int, stop: int) -> int:
             if work.journal.has(t, t + 1):
                 continue
             if t > start:
-                before = work.journal.read(t - 1)
+                before = _clean(work, t - 1)
                 carried = _carried(work, before, t - 1, t, work.footage.back(t))
                 frame = finish(frame, carried, weight=looks[t].blend_weight)
-            work.write(t, frame[None])
+            work.write(t, _grainy(work, t, frame[None]))
             made += 1
     work.journal.add_denoised(made)
     return made
@@ -168,7 +174,6 @@ def frames_carried(work: Work, stretch: Stretch) -> int:
 
 
 STRETCHES: dict[str, Callable[[Work, Stretch], int]] = {
-    "frame": lambda work, stretch: frames_alone(work, stretch.start, stretch.stop),
     "blend": lambda work, stretch: frames_blended(work, stretch.start, stretch.stop),
     "keys": frames_carried,
 }
@@ -181,6 +186,8 @@ def timeline_of(work: Work) -> Timeline:
     if file.is_file():
         return read_timeline(file)
     timeline = make_timeline(work.shot, work.footage, reach=plan.key_every, forced=plan.key_frames)
+    if work.footage.renamed:
+        journal.add_notes(["ids change their numbers from frame to frame: depth alone tells what is seen"])
     keys = {key for stretch in timeline for key in stretch.keys if stretch.method == "keys"}
     write_strip(
         journal.keys / "timeline.png",
@@ -196,7 +203,7 @@ def timeline_of(work: Work) -> Timeline:
 
 def _said(plan: Plan, timeline: Timeline) -> Iterator[str]:
     """By which method the stretches are made, and why: a line for each method."""
-    for method in STRETCHES:
+    for method in METHODS:
         stretches = [stretch for stretch in timeline if stretch.method == method]
         if not stretches:
             continue
@@ -229,11 +236,36 @@ def _styled(
             yield start, work.stylist.style(range(start, stop), inputs, known=held)
 
 
+def _grainy(work: Work, start: int, frames: UInt8Array) -> UInt8Array:
+    """Frames [T, H, W, 3] of a stretch that fell back, with the grain that its neighbours have by number."""
+    grain = _grain_of(work)
+    if grain is None:
+        return frames
+    seeds = [work.plan.seeds[t] + t for t in range(start, start + len(frames))]
+    made = [with_grain(f.astype(np.float32), grain, seed=s) for f, s in zip(frames, seeds, strict=True)]
+    return to_uint8(np.stack(made))
+
+
+def _clean(work: Work, t: int) -> UInt8Array:
+    """A frame from disk without the grain that `_grainy` put on it, which must not be carried along."""
+    frame, grain = work.journal.read(t), _grain_of(work)
+    if grain is None:
+        return frame
+    bare = np.zeros(frame.shape, np.float32)
+    return to_uint8(frame.astype(np.float32) - with_grain(bare, grain, seed=work.plan.seeds[t] + t))
+
+
+def _grain_of(work: Work) -> Grain | None:
+    """The grain that a preset gives as a number; "auto" is none here: such frames have the model's own."""
+    plan = work.plan
+    return Grain(plan.grain) if plan.method == "keys" and plan.grain else None
+
+
 def _held_back(work: Work, begin: int, start: int, stop: int) -> KnownPixels | None:
     """What the last frame before a group shows of its frames; None at the beginning."""
     if start == begin:
         return None
-    before, parts = work.journal.read(start - 1), []
+    before, parts = _clean(work, start - 1), []
     way: Step | None = None
     for t in range(start, stop):
         back = work.footage.back(t)
