@@ -65,11 +65,20 @@ def _estimates(path: Path) -> list[tuple[str, str]]:
     "--pass", "names", multiple=True, required=True, help="motion, visible, depth, joints, normal, lineart."
 )
 @click.option("--motion", type=click.Choice(["dis", "raft"]), default="dis", show_default=True)
+@click.option("--joints", type=click.Choice(["openpose", "dwpose"]), default="openpose", show_default=True)
+@click.option("--lineart", type=click.Choice(["fine", "coarse"]), default="fine", show_default=True)
 @click.option("--weights", type=FolderPath, help="Folder with the detectors' files.")
 @click.option("--device", help="As torch names it; default: the accelerator where there is one.")
 @click.option("--out", type=FolderPath, default=Path("out"), show_default=True, help="If SHOT is read-only.")
 def estimate(
-    path: Path, names: tuple[str, ...], motion: str, weights: Path | None, device: str | None, out: Path
+    path: Path,
+    names: tuple[str, ...],
+    motion: str,
+    joints: str,
+    lineart: str,
+    weights: Path | None,
+    device: str | None,
+    out: Path,
 ) -> None:
     """Estimate passes that a SHOT lacks, as a render would, and keep them beside it.
 
@@ -89,7 +98,9 @@ def estimate(
     for name in there:
         click.echo(f"{name}: the shot has it ({bare.passes[name].origin})")
     missing = [name for name in names if name not in there]
-    chosen = choose(missing, by={"motion": motion}, folder=weights)
+    by = {"motion": motion, "joints": joints}
+    by["lineart"] = "lineart_coarse" if lineart == "coarse" else "lineart"
+    chosen = choose(missing, by=by, folder=weights)
     with frame_progress(Console(stderr=True)) as advance:
         made = make_estimates(bare, chosen, fallback=out, device=device, on_frame=advance)
     for name in made.passes.keys() - bare.passes.keys():

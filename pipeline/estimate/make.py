@@ -19,7 +19,7 @@ from pipeline.controls import FAR_METRES, NEAR_METRES
 from pipeline.estimate.flow import Flow, dis_flow, raft_flow, ways_between
 from pipeline.estimate.people import follow
 from pipeline.estimate.place import attached, finish, folder_of, frame_file, is_finished
-from pipeline.estimate.values import Estimate
+from pipeline.estimate.values import METHODS, Estimate
 from pipeline.files import write_text
 from pipeline.image import Float32Array, UInt8Array, write_png
 from pipeline.shot import Shot, iterate_frames, read_motion, read_pass, write_joints
@@ -215,7 +215,18 @@ def _plane(path: Path) -> Float32Array:
 def _people(work: _Work, start: int) -> Iterator[int]:
     from pipeline.estimate.detectors import openpose_people
 
-    detect = openpose_people(work.weights, work.device)
+    return _write_people(work, start, openpose_people(work.weights, work.device))
+
+
+def _whole_people(work: _Work, start: int) -> Iterator[int]:
+    from pipeline.estimate.dwpose import dwpose_people
+
+    beside = METHODS[work.estimate.method].beside
+    assert beside is not None
+    return _write_people(work, start, dwpose_people(work.weights, work.weights.parent / beside))
+
+
+def _write_people(work: _Work, start: int, detect: Callable[[UInt8Array], Float32Array]) -> Iterator[int]:
     for t, picture in enumerate(work.pictures(start), start=start):
         write_text(work.file(RAW, t), json.dumps(detect(picture).tolist()) + "\n")
         yield t
@@ -238,6 +249,7 @@ FRAMES: dict[str, Callable[[_Work, int], Iterator[int]]] = {
     "round_trip": _round_trip,
     "midas": _disparity,
     "openpose": _people,
+    "dwpose": _whole_people,
     "normalbae": _normals,
     "lineart": _lines,
     "lineart_coarse": _lines,
@@ -249,11 +261,16 @@ LAST_WRITTEN = {
     "round_trip": "visible",
     "midas": RAW,
     "openpose": RAW,
+    "dwpose": RAW,
     "normalbae": "normal",
     "lineart": "lineart",
     "lineart_coarse": "lineart",
 }
-LAST_STEPS: dict[str, Callable[[_Work], None]] = {"midas": _depth_of_disparity, "openpose": _joints_of_people}
+LAST_STEPS: dict[str, Callable[[_Work], None]] = {
+    "midas": _depth_of_disparity,
+    "openpose": _joints_of_people,
+    "dwpose": _joints_of_people,
+}
 
 
 def _device(name: str | None, estimate: Estimate) -> str:

@@ -24,12 +24,15 @@ HUB_REPOSITORY = "lllyasviel/Annotators"  # where controlnet-aux has them from
 class Method:
     """A way to make `passes` of a shot's pictures; `weights` is the file that it needs, if any.
 
-    `from_passes`: what it reads besides the pictures, where the shot has it.
+    `beside`: a second file that has to lie beside it; `repository`: where both are on the hub. `from_passes`:
+    what it reads besides the pictures, where the shot has it.
     """
 
     title: str
     passes: tuple[str, ...]
     weights: str | None = None
+    beside: str | None = None
+    repository: str = HUB_REPOSITORY
     from_passes: tuple[str, ...] = ()
 
 
@@ -45,6 +48,13 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "round_trip": Method("there and back along the motion pass", ("visible",), from_passes=("motion",)),
         "midas": Method("MiDaS", ("depth",), weights="dpt_hybrid-midas-501f0c75.pt"),
         "openpose": Method("OpenPose", ("joints",), weights="body_pose_model.pth"),
+        "dwpose": Method(
+            "DWPose",
+            ("joints",),
+            weights="dw-ll_ucoco_384.onnx",
+            beside="yolox_l.onnx",
+            repository="yzd-v/DWPose",
+        ),
         "normalbae": Method("NormalBae", ("normal",), weights="scannet.pt"),
         "lineart": Method("Lineart", ("lineart",), weights="sk_model.pth"),
         "lineart_coarse": Method("Lineart, coarse", ("lineart",), weights="sk_model2.pth"),
@@ -105,25 +115,31 @@ def choose(
 
 
 def _weights(method: str, folder: Path | None) -> Path | None:
-    filename = METHODS[method].weights
+    filename, beside = METHODS[method].weights, METHODS[method].beside
     if filename is None:
         return None
     named = os.environ.get(WEIGHTS_VARIABLE)
     folders = [place for place in (folder, Path(named).expanduser() if named else None) if place is not None]
-    for place in folders:
-        if (place / filename).is_file():
-            return place / filename
-        below = sorted(place.rglob(filename))  # other tools keep theirs by detector or by repository
-        if below:
-            return below[0]
-    found = _torch_cached(filename) if method == "raft" else _hub_cached(filename)
-    if found is not None:
-        return found
+    for found in _candidates(method, filename, folders):
+        if beside is None or (found.parent / beside).is_file():
+            return found
     looked = ", ".join(["the cache", *(str(place) for place in folders)])
+    both = filename if beside is None else f"{filename} and {beside} beside it"
     raise ModelError(
-        f"{METHODS[method].title} needs {filename}, which is not here (looked in {looked}); get it from "
+        f"{METHODS[method].title} needs {both}, which is not here (looked in {looked}); get it from "
         f"{_source(method)} into a folder, and name that in estimate.weights or ${WEIGHTS_VARIABLE}"
     )
+
+
+def _candidates(method: str, filename: str, folders: Iterable[Path]) -> Iterator[Path]:
+    """Where the file is: in a folder, below it (other tools sort theirs by detector), in the cache."""
+    for place in folders:
+        if (place / filename).is_file():
+            yield place / filename
+        yield from sorted(place.rglob(filename))
+    cached = _torch_cached(filename) if method == "raft" else _hub_cached(method)
+    if cached is not None:
+        yield cached
 
 
 @contextlib.contextmanager
@@ -147,14 +163,18 @@ def _source(method: str) -> str:
     filename = METHODS[method].weights
     if method == "raft":
         return f"https://download.pytorch.org/models/{filename}"
-    return f"https://huggingface.co/{HUB_REPOSITORY}"
+    return f"https://huggingface.co/{METHODS[method].repository}"
 
 
-def _hub_cached(filename: str) -> Path | None:
+def _hub_cached(method: str) -> Path | None:
+    """The file in the hub's cache, where the one beside it is too."""
+    repository, found = METHODS[method].repository, None
     try:
-        return hub_file(HUB_REPOSITORY, filename, offline=True)
+        for filename in (METHODS[method].beside, METHODS[method].weights):
+            found = found if filename is None else hub_file(repository, filename, offline=True)
     except ModelError:  # not in the cache
         return None
+    return found
 
 
 def _torch_cached(filename: str) -> Path | None:

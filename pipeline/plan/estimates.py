@@ -33,7 +33,7 @@ def plan_estimates(shot: Shot, preset: Preset) -> tuple[tuple[Estimate, ...], tu
     """
     needs = {need.name: need for need in _needs(shot, preset)}
     table = preset.estimate
-    by = {"motion": table.motion, "lineart": LINEART[table.lineart]}
+    by = {"motion": table.motion, "joints": table.joints, "lineart": LINEART[table.lineart]}
     for need in needs.values():
         lacks = f"{shot.root}: has no {need.name}, which {need.by} needs ({need.where})"
         place = PASS_PLACE.get(need.name, f"{need.name}/")

@@ -230,6 +230,9 @@ class Estimating(Strict):
         description='How motion is estimated: "dis" is OpenCV\'s; "raft" needs weights, and an accelerator '
         "to be quick.",
     )
+    joints: Literal["openpose", "dwpose"] = Field(
+        default="openpose", description="Which detector finds people's joints; both need weights."
+    )
     lineart: Literal["passes", "fine", "coarse"] = Field(
         default="passes",
         description='How the lineart control is drawn: "passes" from depth, normal and ids where there are '

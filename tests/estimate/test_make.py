@@ -201,3 +201,16 @@ def test_weights_are_found_where_other_tools_keep_them(tmp_path: Path, place: st
     file.touch()
     (found,) = choose(["lineart"], by={"lineart": "lineart_coarse"}, folder=tmp_path)
     assert found == Estimate("lineart_coarse", file) and found.passes == ("lineart",)
+
+
+def test_dwpose_needs_both_files_in_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("LOOKDEV_ANNOTATORS", raising=False)
+    place = tmp_path / "yzd-v" / "DWPose"  # as ComfyUI keeps them
+    place.mkdir(parents=True)
+    (place / "dw-ll_ucoco_384.onnx").touch()
+    with pytest.raises(ModelError, match=r"dw-ll_ucoco_384\.onnx and yolox_l\.onnx beside it.*yzd-v/DWPose"):
+        choose(["joints"], by={"joints": "dwpose"}, folder=tmp_path)
+    (place / "yolox_l.onnx").touch()
+    (found,) = choose(["joints"], by={"joints": "dwpose"}, folder=tmp_path)
+    assert found == Estimate("dwpose", place / "dw-ll_ucoco_384.onnx") and found.passes == ("joints",)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from pipeline import cli
-from pipeline.shot import open_shot, read_frames
+from pipeline.shot import FramePasses, open_shot, read_frames, write_shot
 from pipeline.shot.split import find_cuts, write_cuts
 from pipeline.shot.video import ffmpeg_path
 
 W, H = 96, 64
+ROOMS = ("corridor_walk", "profile_turn", "two_shot")
 STARTS = (0, 30, 55, 90)
 FRAMES = 120
 RATE = Fraction(24000, 1001)
@@ -91,3 +92,11 @@ def test_a_film_without_cuts_and_a_folder(
     assert find_cuts(open_shot(tmp_path / "frames")) == [(0, 12)]
     assert cli.main(["shot", "split", str(tmp_path / "frames"), "--out", str(tmp_path / "out")]) == 2
     assert "not a video; expected a film to cut" in capsys.readouterr().err
+
+
+def test_cuts_between_grey_renders(tmp_path: Path) -> None:
+    """Hue and saturation stand still there, so that a cut changes a third of what it does in colour."""
+    shots = [open_shot(Path(__file__).parents[2] / "samples" / "shots" / name) for name in ROOMS]
+    frames = np.concatenate([read_frames(shot, 0, 16) for shot in shots])
+    joined = write_shot(tmp_path / "joined", [FramePasses(rgb=frames)], fps=Fraction(24))
+    assert find_cuts(joined) == [(0, 16), (16, 32), (32, 48)]
