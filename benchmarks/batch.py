@@ -1,9 +1,15 @@
 """What a batch costs beside its model, and whether memory grows with a shot's length.
 
-    python -m benchmarks.batch [--shots 20] [--frames 48] [--lengths 100 --lengths 1000]
+    python -m benchmarks.batch [--preset mini_film] [--shots 20] [--frames 48] [--lengths 100 --lengths 1000]
 
-The shots are copies of the sample corridor walk, rendered by the built-in miniature with `mini_frame` as it
-ships. Memory is measured on its first frame and depth, repeated, at one step. Each command is a process of
+The shots are copies of the sample corridor walk, rendered by the built-in miniature with a preset as it
+ships: `mini_film` (method `keys`), or `mini_frame`. "At work" is the wall time in which the model styles
+frames or the method puts them together from keys, counted once where both do, without what is read meanwhile
+unless the model works beside it. Importing torch and loading weights have columns of their own. "All else" is
+the rest: the start of Python, planning, the search for key frames, reading, writing, encoding, journal, page,
+record.
+
+Memory is measured on a picture that slides by two pixels a frame, at two steps. Each command is a process of
 its own. Run it on an idle machine.
 """
 
@@ -14,7 +20,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,36 +29,94 @@ import numpy as np
 
 from benchmarks.commands import LOOKDEV, run
 from benchmarks.table import Value, markdown
-from pipeline.shot import FramePasses, open_shot, read_frames, read_pass, write_shot
+from pipeline.shot import FramePasses, Motion, open_shot, read_frames, write_shot
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "shots" / "corridor_walk"
 WINDOW = 50
+SLIDE = 2  # pixels a frame
 WANTED_OVERHEAD, WANTED_GROWTH = 0.10, 0.10  # issue 6
 
-# The command itself, with a clock around what the model does: loading, and styling frames.
+# The command itself, with clocks: the intervals in which each thread is at something.
 CLOCKED = """
-import json, sys, time
+import functools, json, sys, threading, time
 begun = time.perf_counter()
-from pipeline import styling
-from pipeline.models import load
+from pipeline import footage, keys, methods, patches, styling
 from pipeline.diffuse import denoise
-spent = {"imports": time.perf_counter() - begun, "load": 0.0, "frames": 0.0}
-def clocked(name, work):
+from pipeline.models import load
+imported = time.perf_counter()
+spans = {"load": [], "model": [], "carry": [], "read": []}
+def clocked(kind, work):
+    @functools.wraps(work)
     def wrapped(*arguments, **options):
         started = time.perf_counter()
         try:
             return work(*arguments, **options)
         finally:
-            spent[name] += time.perf_counter() - started
+            spans[kind].append((threading.get_ident(), started, time.perf_counter()))
+    return wrapped
+def clocked_frames(frames):
+    def wrapped(self, first):
+        step = clocked("carry", lambda made: next(made, None))
+        made = frames(self, first)
+        while (frame := step(made)) is not None:
+            yield frame
     return wrapped
 styling.load_stylist = clocked("load", styling.load_stylist)
-styling.Stylist.style = clocked("frames", styling.Stylist.style)
+styling.Stylist.style = clocked("model", styling.Stylist.style)
+keys.Carrier.frames = clocked_frames(keys.Carrier.frames)
+reading = ("frames_at", "read_motion", "read_pass", "read_joints", "read_inputs", "read_png", "write_png")
+for module in (footage, keys, patches, methods):
+    for name in reading:
+        if hasattr(module, name):
+            setattr(module, name, clocked("read", getattr(module, name)))
 from pipeline.cli import main
 code = main(sys.argv[2:])
 with open(sys.argv[1], "w") as report:
-    json.dump(spent, report)
+    json.dump({"imports": imported - begun, "spans": spans}, report)
 sys.exit(code)
 """
+
+Span = tuple[float, float]
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """Spans of time, each moment once, in order."""
+    merged: list[Span] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def length(spans: Iterable[Span]) -> float:
+    """Seconds, each moment once."""
+    return sum(stop - start for start, stop in union(spans))
+
+
+def without(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
+    """What is left of spans where others are cut out."""
+    left, cuts = [], union(taken)
+    for start, stop in union(spans):
+        for first, last in cuts:
+            if last <= start or first >= stop:
+                continue
+            if first > start:
+                left.append((start, first))
+            start = max(start, last)
+        if start < stop:
+            left.append((start, stop))
+    return left
+
+
+def at_work(spans: Mapping[str, Sequence[tuple[int, float, float]]]) -> float:
+    """Wall seconds in which the model styles frames or the method puts them together."""
+    working = [(start, stop) for _, start, stop in spans["model"]]
+    for thread in {each for each, _, _ in spans["carry"]}:
+        own = {kind: [(a, b) for each, a, b in spans[kind] if each == thread] for kind in ("carry", "read")}
+        working += without(own["carry"], own["read"])
+    return length(working)
 
 
 def copy_shots(root: Path, *, num_shots: int, num_frames: int) -> None:
@@ -72,61 +136,82 @@ def copy_shots(root: Path, *, num_shots: int, num_frames: int) -> None:
         (target / "shot.toml").write_text(f'fps = "{shot.fps}"\nname = "{target.name}"\n', encoding="utf-8")
 
 
-def overhead_row(folder: Path, *, num_shots: int, num_frames: int) -> dict[str, Value]:
+def overhead_row(folder: Path, preset: str, *, num_shots: int, num_frames: int) -> dict[str, Value]:
     """Where the seconds of a batch go."""
     copy_shots(folder / "shots", num_shots=num_shots, num_frames=num_frames)
     report = folder / "clock.json"
-    arguments = ["batch", str(folder / "shots"), "--preset", "mini_frame", "--out", str(folder / "out")]
+    arguments = ["batch", str(folder / "shots"), "--preset", preset, "--out", str(folder / "out")]
     done = run([sys.executable, "-c", CLOCKED, str(report), *arguments])
-    spent = json.loads(report.read_text(encoding="utf-8"))
-    rest = done.seconds - spent["imports"] - spent["load"] - spent["frames"]
+    clock = json.loads(report.read_text(encoding="utf-8"))
+    working, loading = at_work(clock["spans"]), length((a, b) for _, a, b in clock["spans"]["load"])
+    rest = done.seconds - clock["imports"] - loading - working
     return {
+        "preset": preset,
         "batch": f"{num_shots} shots x {num_frames} frames",
         "whole command, s": done.seconds,
-        "imports, s": spent["imports"],
-        "model loaded, s": spent["load"],
-        "model on frames, s": spent["frames"],
+        "imports, s": clock["imports"],
+        "loaded, s": loading,
+        "at work, s": working,
         "all else, s": rest,
         "all else, share": rest / done.seconds,
+        "with imports and loading": 1.0 - working / done.seconds,
         "peak, MiB": done.peak_mib,
     }
 
 
 def long_shot(root: Path, num_frames: int) -> None:
-    """The sample's first frame and depth, `num_frames` times, a little brighter each time."""
-    sample = open_shot(SAMPLE)
-    picture, depth = read_frames(sample, 0, 1), read_pass(sample, "depth", 0, 1)
+    """The sample's first picture and its mirror image, which slide by two pixels a frame; with motion."""
+    picture = read_frames(open_shot(SAMPLE), 0, 1)[0]
+    band = np.concatenate([picture, picture[:, ::-1]], axis=1)  # [H, 2 W, 3], without a seam
+    height, width = picture.shape[:2]
 
     def windows() -> Iterator[FramePasses]:
         for start in range(0, num_frames, WINDOW):
-            count = min(WINDOW, num_frames - start)
-            brighter = np.arange(start, start + count) % 32  # [T]
-            rgb = np.minimum(picture.astype(np.int16) + brighter[:, None, None, None], 255).astype(np.uint8)
-            yield FramePasses(rgb=rgb, depth=depth.repeat(count, axis=0))
+            numbers = np.arange(start, min(start + WINDOW, num_frames))
+            flow = np.zeros((len(numbers), height, width, 2), np.float32)
+            flow[..., 0] = SLIDE
+            forward, backward = flow.copy(), -flow
+            forward[numbers == num_frames - 1], backward[numbers == 0] = np.nan, np.nan
+            yield FramePasses(
+                rgb=np.stack([np.roll(band, SLIDE * t, axis=1)[:, :width] for t in numbers]),
+                depth=np.full(flow.shape[:3], 3.0, np.float32),
+                motion=Motion(forward=forward, backward=backward),
+            )
 
     write_shot(root, windows(), fps=Fraction(24))
 
 
-def memory_row(folder: Path, num_frames: int) -> dict[str, Value]:
+def memory_row(folder: Path, preset: str, num_frames: int) -> dict[str, Value]:
     """The peak memory of a shot of this length."""
     shot, out = folder / f"long_{num_frames}", folder / "out_long"
     long_shot(shot, num_frames)
     settings = ("steps=2", 'control=[{kind="depth"}]', 'vars.view="front view"')
     overrides = [part for setting in settings for part in ("--set", setting)]
-    done = run([*LOOKDEV, "render", str(shot), "--preset", "mini_frame", "--out", str(out), *overrides])
-    return {"shot, frames": num_frames, "peak, MiB": done.peak_mib, "whole command, s": done.seconds}
+    done = run([*LOOKDEV, "render", str(shot), "--preset", preset, "--out", str(out), *overrides])
+    record = json.loads((out / shot.name / "record.json").read_text(encoding="utf-8"))
+    return {
+        "preset": preset,
+        "shot, frames": num_frames,
+        "styled, share": record["denoised"],
+        "peak, MiB": done.peak_mib,
+        "whole command, s": done.seconds,
+    }
 
 
 @click.command(help=__doc__)
-@click.option("--shots", "num_shots", default=20, show_default=True)
+@click.option("--preset", default="mini_film", show_default=True)
+@click.option("--shots", "num_shots", default=20, show_default=True, help="0: memory only")
 @click.option("--frames", "num_frames", default=48, show_default=True, help="of each shot")
-@click.option("--lengths", multiple=True, type=int, default=(100, 1000), show_default=True)
-def main(num_shots: int, num_frames: int, lengths: tuple[int, ...]) -> None:
+@click.option("--lengths", multiple=True, type=int, default=(100, 1000), show_default=True, help="0: none")
+def main(preset: str, num_shots: int, num_frames: int, lengths: tuple[int, ...]) -> None:
     with tempfile.TemporaryDirectory() as name:
-        row = overhead_row(Path(name), num_shots=num_shots, num_frames=num_frames)
-        click.echo(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{markdown([row])}")
-        click.echo(f"wanted: all else at most {WANTED_OVERHEAD:.0%} of the whole\n")
-        rows = [memory_row(Path(name), length) for length in lengths]
+        if num_shots:
+            row = overhead_row(Path(name), preset, num_shots=num_shots, num_frames=num_frames)
+            click.echo(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{markdown([row])}")
+            click.echo(f"wanted: all else at most {WANTED_OVERHEAD:.0%} of the whole\n")
+        rows = [memory_row(Path(name), preset, length) for length in lengths if length]
+    if not rows:
+        return
     click.echo(markdown(rows))
     growth = float(rows[-1]["peak, MiB"]) / float(rows[0]["peak, MiB"]) - 1.0
     click.echo(f"growth: {growth:+.1%}; wanted: at most {WANTED_GROWTH:.0%}")

@@ -16,6 +16,7 @@ from pipeline.output import (
     write_exr_sequence,
     write_record,
     write_review,
+    write_sound,
 )
 from pipeline.plan import (
     Stamps,
@@ -31,6 +32,7 @@ from pipeline.shot import Shot
 from pipeline.timeline import read_timeline
 
 REVIEW = "review.html"
+SEQUENCES = ("png", "exr")  # formats without a place for sound
 MOST_LOOKS = 24  # an eased beat has one a frame; the page is to be read
 
 
@@ -51,10 +53,11 @@ def deliver(shot: Shot, preset: Preset, journal: Journal, sources: Stamps) -> No
 def _make_result(shot: Shot, journal: Journal) -> None:
     plan = journal.plan
     output = plan.output
-    if output.format == "png":
-        return
-    if output.format == "exr":
-        write_exr_sequence(journal.read_all(), journal.video, journal.sequence())
+    if output.format in SEQUENCES:
+        if output.format == "exr":
+            write_exr_sequence(journal.read_all(), journal.video, journal.sequence())
+        if shot.audio is not None:
+            write_sound(shot.audio, journal.sound, seconds=plan.num_frames / plan.fps)
         return
     settings = VideoSettings(
         crf=output.crf,
@@ -116,6 +119,9 @@ def _write_record(shot: Shot, preset: Preset, journal: Journal) -> None:
     weights += model_files(plan)
     sound = [] if shot.audio is None else [shot.audio]
     files = dict.fromkeys([*input_files(shot, plan), *sound, *preset.files])
+    made = [journal.video, journal.frames, journal.folder / REVIEW]
+    made += [journal.sound] if plan.output.format in SEQUENCES else []
+    made += [journal.keys] if plan.method == "keys" else []
     digests = functools.partial(input_digests, base=shot.root)
     record = Record(
         shot=plan.shot,
@@ -124,7 +130,7 @@ def _write_record(shot: Shot, preset: Preset, journal: Journal) -> None:
         fps=plan.fps,
         inputs=digests(files, digest=file_digest) | digests(weights, digest=known_digest),
         settings=plan_as_json(plan),
-        outputs=tuple(dict.fromkeys((journal.video.name, journal.frames.name, REVIEW))),
+        outputs=tuple(file.name for file in dict.fromkeys(made) if file.exists()),
         seconds={name: round(value, 3) for name, value in journal.seconds().items()},
         notes=(*plan.notes, *journal.notes()),
         machines=journal.machines(),

@@ -3,7 +3,7 @@
 OUT/<shot>/plan.json            the plan that the frames belong to; written before the first frame
            keys/timeline.json, key.0001.png ...   method "keys": which frames are keys, and these as styled
            frames/styled.0001.png   each whole or not there
-           <shot>.mp4 (or .mov, or exr/), record.json
+           <shot>.mp4 (or .mov, or exr/ and <shot>.wav), record.json
                                     written at the end; record.json last, so its presence means done
 
 plan.json also keeps what each single frame depends on, so that of another plan's frames those stay that would
@@ -43,6 +43,11 @@ class Journal:
     def video(self) -> Path:
         """What is made of the frames: a video, or the folder of a sequence."""
         return self.folder / self.plan.result
+
+    @property
+    def sound(self) -> Path:
+        """The sound beside a sequence; a video holds its own."""
+        return self.folder / f"{self.plan.shot}.wav"
 
     @property
     def record(self) -> Path:
@@ -96,7 +101,7 @@ class Journal:
                 frame.unlink()
         for key in (*self.keys.glob("key.*.png"), *self.keys.glob("timeline.*")):
             key.unlink()
-        for video in (self.folder / f"{self.plan.shot}{suffix}" for suffix in (".mp4", ".mov")):
+        for video in (self.folder / f"{self.plan.shot}{suffix}" for suffix in (".mp4", ".mov", ".wav")):
             video.unlink(missing_ok=True)
         for picture in (self.folder / "exr").glob("*.exr"):
             picture.unlink()

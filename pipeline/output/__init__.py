@@ -2,7 +2,7 @@
 
 from pipeline.output.codecs import CODECS
 from pipeline.output.compare import contact_sheet, side_by_side, write_contact_sheet
-from pipeline.output.encode import VideoSettings, encode_video
+from pipeline.output.encode import VideoSettings, encode_video, write_sound
 from pipeline.output.record import (
     Record,
     input_digests,
@@ -32,5 +32,6 @@ __all__ = [
     "write_exr_sequence",
     "write_record",
     "write_review",
+    "write_sound",
     "write_strip",
 ]

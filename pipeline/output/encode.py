@@ -203,3 +203,18 @@ def _add_sound(
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if result.returncode != 0:
         raise ffmpeg_error(name, result.stderr)
+
+
+def write_sound(audio: Path, path: Path, *, seconds: Fraction) -> None:
+    """The sound beside a sequence of pictures: `path`, a WAV of 24-bit PCM, cut to the pictures' length.
+
+    It appears whole or not at all. Raises OutputError where `audio` holds no sound or nothing can be written.
+    """
+    if sound_codec(audio) is None:
+        raise OutputError(f"{audio}: holds no sound; expected a sound track for {path.name}; leave audio out")
+    with whole_file(path, own=True) as partial:
+        command = [ffmpeg_path(), "-v", "error", "-nostdin", "-y", "-t", f"{float(seconds):.6f}", "-i"]
+        command += [str(audio), "-map", "0:a:0", "-c:a", "pcm_s24le", "-fflags", "+bitexact", str(partial)]
+        result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if result.returncode != 0:
+            raise ffmpeg_error(path, result.stderr)

@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 from test_encode import describe, inner, make_sound, patches, sound
 
+from pipeline.errors import OutputError
 from pipeline.image import linear_light, linear_to_srgb
-from pipeline.output import CODECS, VideoSettings, encode_video, render_bytes, write_exr_sequence
+from pipeline.output import (
+    CODECS,
+    VideoSettings,
+    encode_video,
+    render_bytes,
+    write_exr_sequence,
+    write_sound,
+)
 from pipeline.preset import Output
 from pipeline.shot import open_shot, read_frames
 from pipeline.shot.exr import channel_names, read_channels
@@ -104,3 +112,16 @@ def test_what_a_killed_encoder_left_goes_with_the_next(tmp_path: Path) -> None:
     (tmp_path / ".ab.partial-1.mp4").write_bytes(b"another's")
     encode_video([film(2)], tmp_path / "a.mp4", fps=Fraction(24))
     assert sorted(path.name for path in tmp_path.iterdir()) == [".ab.partial-1.mp4", "a.mp4"]
+
+
+def test_the_sound_of_a_sequence_lies_beside_it(tmp_path: Path) -> None:
+    """The samples as they are, cut to the pictures' length; out of a video too."""
+    source = make_sound(tmp_path / "s.wav", 1.5)
+    write_sound(source, tmp_path / "a.wav", seconds=Fraction(24 * 1001, 24000))
+    tone = sound(tmp_path / "a.wav")
+    assert len(tone) == round(48000 * 1.001) and np.array_equal(tone, sound(source)[: len(tone)])
+    write_sound(source, tmp_path / "b.wav", seconds=Fraction(24 * 1001, 24000))
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    encode_video([film(24)], tmp_path / "silent.mp4", fps=Fraction(24))
+    with pytest.raises(OutputError, match=r"silent\.mp4: holds no sound; expected a sound track for c\.wav"):
+        write_sound(tmp_path / "silent.mp4", tmp_path / "c.wav", seconds=Fraction(1))
