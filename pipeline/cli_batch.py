@@ -131,9 +131,16 @@ def _render(
     from pipeline.screen_batch import batch_progress
 
     with _interruptible(), batch_progress(Console(stderr=True), jobs) as screen:
-        for outcome in run_batch(jobs, settings, hire=hire, segment_frames=segment, on_frame=screen.advance):
-            screen.ended(outcome)
+
+        def end(outcome: JobOutcome) -> None:
             outcomes.append(outcome)
+            screen.ended(outcome)
+
+        run = run_batch(
+            jobs, settings, hire=hire, segment_frames=segment, on_frame=screen.advance, on_end=end
+        )
+        for _ in run:
+            pass
 
 
 def _show(jobs: Sequence[Job], outcomes: Sequence[JobOutcome]) -> None:

@@ -34,7 +34,7 @@ from pipeline.steady.grain import Grain, with_grain
 from pipeline.steady.metrics import Step, chain
 from pipeline.steady.visibility import soften
 from pipeline.styling import Inputs, Stylist, read_inputs
-from pipeline.timeline import Stretch, Timeline, make_timeline, read_timeline, write_timeline
+from pipeline.timeline import Foresight, Stretch, Timeline, make_timeline, read_timeline, write_timeline
 
 OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
 Group = tuple[int, int]  # start, stop
@@ -44,12 +44,13 @@ KnownFor = Callable[[int, int], KnownPixels | None]
 
 @dataclass
 class Work:
-    """One render on its way: the shot, the model, the journal, and whom to tell."""
+    """One render on its way: the shot, the model, the journal, whom to tell; what is known `ahead`."""
 
     shot: Shot
     stylist: Stylist
     journal: Journal
     on_frame: OnFrame
+    ahead: Foresight | None = None
     done: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +64,8 @@ class Work:
 
     @cached_property
     def footage(self) -> Footage:
+        if self.ahead is not None:
+            return self.ahead.footage
         return Footage(self.shot, width=self.plan.width, height=self.plan.height)
 
     def inputs(self, start: int, stop: int) -> Inputs:
@@ -185,7 +188,10 @@ def timeline_of(work: Work) -> Timeline:
     file = journal.keys / TIMELINE
     if file.is_file():
         return read_timeline(file)
-    timeline = make_timeline(work.shot, work.footage, reach=plan.key_every, forced=plan.key_frames)
+    if work.ahead is not None:
+        timeline = work.ahead.timeline
+    else:
+        timeline = make_timeline(work.shot, work.footage, reach=plan.key_every, forced=plan.key_frames)
     if work.footage.renamed:
         journal.add_notes(["ids change their numbers from frame to frame: depth alone tells what is seen"])
     keys = {key for stretch in timeline for key in stretch.keys if stretch.method == "keys"}

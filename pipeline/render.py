@@ -9,6 +9,7 @@ done, takes a second then, not twenty.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import time
@@ -28,6 +29,7 @@ from pipeline.shot import Shot
 
 if TYPE_CHECKING:
     from pipeline.styling import Kept, Precision, Stylist
+    from pipeline.timeline import Foresight
 
 INDEPENDENT = frozenset({"frame"})  # methods whose frames need no other, so that workers can share a shot
 OnFrame = Callable[[str, int, int], None]  # (shot's name, frames done, frames in all)
@@ -70,13 +72,17 @@ def render_shot(
     allow_partial: bool = False,
     on_frame: OnFrame | None = None,
     kept: Kept | None = None,
+    ahead: Callable[[Plan], Foresight | None] | None = None,
+    finish: Callable[[Callable[[], None]], object] | None = None,
 ) -> RenderResult:
     """Restyle one shot into `out/<shot>/`; go on where an earlier run of the same plan stopped.
 
     `offline` forbids fetching what is not on this machine. `allow_partial` leaves out what of a LoRA has no
     place in the model, with a note; else it is refused before the first frame. `kept`, given from shot to
-    shot, spares loading one model for each. Raises UserError, one line, before any weights are loaded where
-    the preset or the shot cannot work; ShotError also where a source file changed meanwhile.
+    shot, spares loading one model for each. `ahead` knows what was found out about a plan beforehand.
+    `finish` may do what follows the last frame at another time; the folder is held until then. Raises
+    UserError, one line, before any weights are loaded where the preset or the shot cannot work; ShotError
+    also where a source file changed meanwhile.
     """
     plan = make_plan(shot, preset, precision=machine.precision, offline=offline, allow_partial=allow_partial)
     journal = Journal(out / plan.shot, plan)
@@ -84,13 +90,21 @@ def render_shot(
         return _result(journal, num_rendered=0, seconds=0.0, skipped=True)
     sources = source_stamps(shot, plan)
     check_space(out, render_bytes(plan.num_frames, plan.height, plan.width, output=plan.output))
-    with held(journal.folder):
+    with contextlib.ExitStack() as hold:
+        hold.enter_context(held(journal.folder))
         shot = make_estimates(
             shot, plan.estimates, fallback=out, device=machine.device, on_frame=on_frame or _silent
         )
         load = _loading(plan, machine, offline, kept)
-        num_rendered, seconds = _make_frames(shot, journal, load, on_frame or _silent)
-        deliver(shot, preset, journal, sources)
+        known = None if ahead is None else ahead(plan)
+        num_rendered, seconds = _make_frames(shot, journal, load, on_frame or _silent, known)
+        rest = hold.pop_all()
+
+        def complete() -> None:
+            with rest:
+                deliver(shot, preset, journal, sources)
+
+        (finish or _now)(complete)
     return _result(journal, num_rendered=num_rendered, seconds=seconds, skipped=False)
 
 
@@ -148,7 +162,7 @@ def _loading(plan: Plan, machine: Machine, offline: bool, kept: Kept | None) -> 
 
 
 def _make_frames(
-    shot: Shot, journal: Journal, load: Callable[[], Stylist], on_frame: OnFrame
+    shot: Shot, journal: Journal, load: Callable[[], Stylist], on_frame: OnFrame, ahead: Foresight | None
 ) -> tuple[int, float]:
     """Every frame that is not there yet; returns their number and seconds."""
     plan = journal.plan
@@ -162,7 +176,7 @@ def _make_frames(
     journal.add_machine(stylist.machine)
     ready = time.perf_counter()
     try:
-        num_rendered = methods.METHODS[plan.method](methods.Work(shot, stylist, journal, on_frame))
+        num_rendered = methods.METHODS[plan.method](methods.Work(shot, stylist, journal, on_frame, ahead))
     finally:  # an interrupted run's frames stay, so its seconds count too
         seconds = time.perf_counter() - ready
         journal.add_seconds({"load": ready - started, "frames": seconds, "model": stylist.seconds})
@@ -187,3 +201,8 @@ def _result(journal: Journal, *, num_rendered: int, seconds: float, skipped: boo
 
 def _silent(name: str, done: int, total: int) -> None:
     """For callers that watch no progress."""
+
+
+def _now(work: Callable[[], None]) -> None:
+    """For callers that wait for the end."""
+    work()

@@ -61,6 +61,14 @@ class Stretch:
 Timeline = tuple[Stretch, ...]
 
 
+@dataclass(frozen=True)
+class Foresight:
+    """A timeline that was made before its shot's turn came, and the footage that was read for it."""
+
+    footage: Footage
+    timeline: Timeline
+
+
 def make_timeline(shot: Shot, footage: Footage, *, reach: int, forced: Sequence[int] = ()) -> Timeline:
     """The stretches of a shot. `reach`: frames between two keys at most; `forced`: frames that are keys."""
     reader = _Reader(shot, footage)

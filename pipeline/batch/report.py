@@ -12,6 +12,7 @@ import datetime
 import importlib.metadata
 import json
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,15 +30,16 @@ class Report:
 
     def __init__(self, path: Path, jobs: Sequence[Job]) -> None:
         """Write it for the first time. Raises OutputError."""
-        self._path = path
+        self._path, self._lock = path, threading.Lock()
         self._rows = {job: _row(job) | {"state": "waiting"} for job in jobs}
         self._started, self._clock = _now(), time.perf_counter()
         self._write("running")
 
     def add(self, outcome: JobOutcome) -> None:
         """Tell how a job ended."""
-        self._rows[outcome.job] |= _ending(outcome)
-        self._try_to_write("running")
+        with self._lock:
+            self._rows[outcome.job] |= _ending(outcome)
+            self._try_to_write("running")
 
     def close(self) -> None:
         """Tell that nothing more will come."""

@@ -12,7 +12,9 @@ from pipeline.errors import ShotError, UserError
 from pipeline.render import OnFrame, RenderResult, Segment, render_segment, render_shot
 
 if TYPE_CHECKING:
+    from pipeline.plan import Plan
     from pipeline.styling import Kept
+    from pipeline.timeline import Foresight
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -89,11 +91,13 @@ def perform(
     on_frame: OnFrame | None = None,
     *,
     names: Names | None = None,
+    ahead: Callable[[Plan], Foresight | None] | None = None,
+    finish: Callable[[Callable[[], None]], object] | None = None,
 ) -> RenderResult | Segment | JobOutcome:
     """Do one task; what it fails by is its outcome.
 
     `on_frame` hears the job's name, not the shot's own. `names` are those that shots took before this one,
-    where nobody else sees to that.
+    where nobody else sees to that. `ahead`, `finish`: as `render_shot` takes them, for whole shots.
     """
 
     def tell(name: str, done: int, total: int) -> None:
@@ -103,24 +107,22 @@ def perform(
     def work() -> RenderResult | Segment:
         if task.span is not None:
             return _part(task, settings, kept, tell)
-        return _whole(task, settings, kept, tell, names or Names())
+        shot, preset = opened(task.job, settings)
+        (names or Names()).take(shot.name, task.job)
+        return render_shot(
+            shot,
+            preset,
+            settings.out,
+            machine=settings.machine,
+            offline=settings.offline,
+            allow_partial=settings.allow_partial,
+            on_frame=tell,
+            kept=kept,
+            ahead=ahead,
+            finish=finish,
+        )
 
     return guarded(task.job, work)
-
-
-def _whole(task: Task, settings: Settings, kept: Kept, on_frame: OnFrame, names: Names) -> RenderResult:
-    shot, preset = opened(task.job, settings)
-    names.take(shot.name, task.job)
-    return render_shot(
-        shot,
-        preset,
-        settings.out,
-        machine=settings.machine,
-        offline=settings.offline,
-        allow_partial=settings.allow_partial,
-        on_frame=on_frame,
-        kept=kept,
-    )
 
 
 def _part(task: Task, settings: Settings, kept: Kept, on_frame: OnFrame) -> Segment:

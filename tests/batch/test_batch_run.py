@@ -85,9 +85,13 @@ def test_another_model_takes_the_place_of_the_one_before(folder: Path, random_mo
 def test_the_report_tells_how_far_it_is(folder: Path) -> None:
     (folder / "shots" / "empty").mkdir()
     seen = []
-    for _ in run_batch(jobs(folder), Settings(folder / "out")):
+
+    def look(outcome: JobOutcome) -> None:
         seen.append((report(folder)["state"], states(folder)))
-    assert seen[0] == ("running", ["rendered", "waiting", "waiting", "waiting"])
+
+    outcomes = list(run_batch(jobs(folder), Settings(folder / "out"), on_end=look))
+    assert [outcome.job.name for outcome in outcomes] == ["alley", "empty", "hall", "wall"]
+    assert len(seen) == 4 and seen[0] == ("running", ["rendered", "waiting", "waiting", "waiting"])
     assert report(folder)["state"] == "finished"
     assert states(folder) == ["rendered", "failed", "rendered", "rendered"]
     row = report(folder)["shots"][0]  # type: ignore[index]

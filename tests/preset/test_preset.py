@@ -99,7 +99,7 @@ def test_defaults_need_only_a_prompt(tmp_path: Path) -> None:
             'prompt = "a"\n[output]\nzzz = 1',
             "preset.toml:output.zzz: unknown key 'zzz'; known keys: format, crf, profile, scale",
         ),
-        ("steps = 8", "preset.toml:prompt: this key is missing and must be given"),
+        ("steps = 8", "preset.toml:prompt: this key is missing and must be given, or extend a film's preset"),
         (
             'prompt = "a"\nsteps = "8"',
             "preset.toml:steps: found '8'; it should be a valid integer",
