@@ -97,7 +97,7 @@ def _reason(problem: Any, location: Location) -> str:
         )
     if kind == "missing":
         in_list = isinstance(problem["loc"][-1], int)
-        film = ", or extend a film's preset, which says it" if len(location) == 1 else ""
+        film = ", or extend a film's preset" if len(location) == 1 else ""
         return "it has too few items" if in_list else f"this key is missing and must be given{film}"
     if kind == "too_long":
         return f"it has {problem['ctx']['actual_length']} items, more than {problem['ctx']['max_length']}"
