@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
-from lora_samples import narrow
+from narrow_files import Case
 from original_layout import checkpoint_state, vae_state, write_state
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -30,42 +28,6 @@ from pipeline.models import (
 )
 from pipeline.models import load as load_module
 from pipeline.models import vae as vae_module
-from pipeline.models.architectures import Architecture
-from pipeline.models.lora_layers import build
-
-VAE = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4}
-# The real widths of the text, by which files are recognised; few layers and channels otherwise.
-TEXT = {
-    "sd15": {"hidden_size": 768, "intermediate_size": 64, "num_attention_heads": 2, "projection_dim": 768},
-    "sdxl": {"hidden_size": 1280, "intermediate_size": 64, "num_attention_heads": 2, "projection_dim": 1280},
-}
-
-
-def recognisable(family: str) -> Architecture:
-    """A narrow architecture with the family's own cross-attention width."""
-    spec = narrow(family)
-    encoders = []
-    for encoder in spec.text_encoders:
-        big = TEXT["sdxl"] if encoder.projected else TEXT["sd15"]
-        config = dict(encoder.config) | big | {"num_hidden_layers": 2, "vocab_size": 49408}
-        encoders.append(replace(encoder, config=MappingProxyType(config)))
-    return replace(
-        spec,
-        unet=MappingProxyType(dict(spec.unet) | {"cross_attention_dim": FAMILIES[family].context_width}),
-        vae=MappingProxyType(dict(spec.vae) | VAE),
-        text_encoders=tuple(encoders),
-    )
-
-
-class Case:
-    """A family's narrow networks and the file that holds them."""
-
-    def __init__(self, family: str, folder: Path) -> None:
-        self.family, self.spec, self.path = family, recognisable(family), folder / f"{family}.safetensors"
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.parts = build(self.spec, "cpu") | {"vae": AutoencoderKL(**self.spec.vae)}
-        write_state(self.path, checkpoint_state(self.parts))
 
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
