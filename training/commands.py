@@ -80,7 +80,13 @@ def audit(dataset_file: Path, sheet: Path | None) -> None:
             detect = find_detector()
         except ModelError as error:
             click.echo(f"note: views by the captions' words where there are no joints: {error}", err=True)
-    audits = audit_dataset(dataset_file, file, size=family.default_size, detect=detect)
+    audits = audit_dataset(
+        dataset_file,
+        file,
+        size=file.train.size or family.default_size,
+        bucket_step=family.bucket_step if file.train.buckets else 0,
+        detect=detect,
+    )
     console = Console()
     for each in audits:
         console.print(coverage_table(each))
@@ -163,6 +169,62 @@ def capture(film: Path, out: Path | None, count: int) -> None:
         click.echo(f"note: only {len(done.images)} of {count}: the rest are near copies of these")
     click.echo(f"{done.sheet}: the {len(done.images)} images at a glance")
     click.echo(f"{done.dataset}: fill in trigger and invariants, then lookdev dataset caption")
+
+
+@dataset.command()
+@click.argument("dataset_file", type=FilePath)
+@click.option("--out", type=FilePath, required=True, help="Folder for the prepared dataset.")
+@click.option("--crop/--no-crop", default=True, show_default=True, help="Cut characters and objects out.")
+@click.option("--background", metavar="COLOUR", help="Put this behind the subject: a name or #rrggbb.")
+@click.option("--matte", "network", help="rembg's network, or an .onnx file; default: masks, else u2net.")
+@click.option("--upscale", type=FilePath, help="Enlarge what is too small by this model of spandrel's.")
+@click.option("--allow-pickle", is_flag=True, help="Take --upscale from a .pth file.")
+def prepare(
+    dataset_file: Path,
+    out: Path,
+    crop: bool,
+    background: str | None,
+    network: str | None,
+    upscale: Path | None,
+    allow_pickle: bool,
+) -> None:
+    """Make DATASET_FILE ready to train, in a new folder.
+
+    Cuts images around their subject (by mask, joints, a detector or a matte) and to aspect buckets, without
+    enlarging; captions, masks, joints and control pictures follow. The originals stay as they are.
+    """
+    from pipeline.models import FAMILIES, find_model
+    from training.curate.audit import needs_detector
+    from training.curate.detect import find_detector
+    from training.curate.matte import USUAL_NETWORK, load_matte
+    from training.curate.prepare import Settings, colour, sizes
+    from training.curate.prepare import prepare as make_ready
+    from training.curate.upscale import load_upscaler
+
+    file = read_dataset_file(dataset_file)
+    family, _ = find_model(file.model if file.model in FAMILIES else dataset_file.parent / file.model)
+    detect = matte = None
+    if network is not None or (background and any(each.masks is None for each in file.concept)):
+        matte = load_matte(network or USUAL_NETWORK)
+    if crop and matte is None and needs_detector(dataset_file, file):
+        try:
+            detect = find_detector()
+        except ModelError as error:
+            click.echo(f"note: subjects without mask or joints are not cut around: {error}", err=True)
+    settings = Settings(
+        size=file.train.size or family.default_size,
+        step=family.bucket_step if file.train.buckets else 0,
+        crop=crop,
+        background=None if background is None else colour(background),
+        matte=matte,
+        upscaler=None if upscale is None else load_upscaler(upscale, allow_pickle=allow_pickle),
+        detect=detect,
+    )
+    done = []
+    for each in make_ready(dataset_file, file, out, settings):
+        click.echo(str(each))
+        done.append(each)
+    click.echo(f"{out / dataset_file.name}: {len(done)} images, {sizes(done)}; see {out / 'prepare.json'}")
 
 
 @dataset.command("import")

@@ -5,6 +5,7 @@ read images -> measure each -> compare them -> findings, a list of what to shoot
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy as np
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, read_image
 from pipeline.shot import FrameJoints
+from training.buckets import choose_bucket
 from training.curate.detect import Detect
 from training.curate.faces import Face, face_of
 from training.curate.findings import Finding, Level
@@ -40,6 +42,9 @@ ABOUT_FILES = ("no-images", "same-stem", "unread-image")  # of a folder's faults
 SHOOT = ("views", "light", "background")  # rules that more images answer
 LOOK_FIRST = 4  # images; of two strangers among 20 stage stills three in four are among the first four
 MIN_IMAGES = 5  # with fewer, a share says nothing
+
+
+Bucket = functools.partial[tuple[int, int] | None]  # (H, W) of a picture -> the size it trains at, if any
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,19 @@ class Audit:
 
 
 def audit_dataset(
-    path: Path, file: DatasetFile, *, size: int, detect: Detect | None = None
+    path: Path, file: DatasetFile, *, size: int, bucket_step: int = 0, detect: Detect | None = None
 ) -> tuple[Audit, ...]:
     """Audit every concept of the dataset file at `path`, for a model that trains at `size` pixels.
 
-    `detect` finds the joints of images of characters that come without.
+    `bucket_step`: with aspect buckets, pixels between them. `detect` finds the joints of images of characters
+    that come without.
 
     An image that cannot be read is a finding. Raises `ShotError` for a broken joints.json.
     """
     folders = scan(path, file)
     alone = sum(len(folder.stills) for folder in folders) == 1
-    return tuple(_audit_concept(folder, size, alone=alone, detect=detect) for folder in folders)
+    bucket = functools.partial(choose_bucket, base=size, step=bucket_step)
+    return tuple(_audit_concept(folder, bucket, alone=alone, detect=detect) for folder in folders)
 
 
 def needs_detector(path: Path, file: DatasetFile) -> bool:
@@ -96,7 +103,7 @@ def needs_detector(path: Path, file: DatasetFile) -> bool:
     return False
 
 
-def _audit_concept(folder: Folder, size: int, *, alone: bool, detect: Detect | None) -> Audit:
+def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, detect: Detect | None) -> Audit:
     findings = [fault for fault in folder.faults if fault.rule in ABOUT_FILES]
     if len(folder.stills) == 1:
         level: Level = "error" if alone else "warning"
@@ -113,7 +120,7 @@ def _audit_concept(folder: Folder, size: int, *, alone: bool, detect: Detect | N
         findings += [Finding("warning", "converted", str(still.path), note) for note in picture.notes]
         images.append(_examine(folder, still, picture.pixels, known=known, detect=detect))
         findings += _mask_faults(folder, still, picture.pixels)
-    findings += [*_each(images, size), *_pairs(images)]
+    findings += [*_each(images, bucket), *_pairs(images)]
     look_first: tuple[Audited, ...] = ()
     if folder.concept.kind == "character":
         patterns = [image.pattern for image in images]
@@ -170,11 +177,12 @@ def _mask_faults(folder: Folder, still: Still, picture: UInt8Array) -> Iterator[
         yield Finding("warning", "mask", str(path), "all white: it masks nothing; drop it, or draw it")
 
 
-def _each(images: Sequence[Audited], size: int) -> Iterator[Finding]:
+def _each(images: Sequence[Audited], bucket: Bucket) -> Iterator[Finding]:
     """Faults that an image has by itself."""
     for image in images:
         where, found = str(image.still.path), image.measures
-        if min(found.width, found.height) < size:
+        if bucket(found.height, found.width) is None:
+            size = bucket.keywords["base"]
             text = (
                 f"{found.width}x{found.height} pixels, the model trains at {size}x{size}; use a larger image"
             )
