@@ -51,13 +51,21 @@ def lookdev(verbose: bool) -> None:
 @click.argument("dataset", type=FolderPath)
 @click.option("--out", type=FolderPath, help="Folder for the result; default: out/loras/<name>.")
 @click.option("--steps", type=click.IntRange(min=1), help="Training steps; default: the dataset file's.")
-def train(dataset: Path, out: Path | None, steps: int | None) -> None:
+@click.option("--gpus", type=click.IntRange(min=1), help="Train on so many GPUs at once; default: one.")
+def train(dataset: Path, out: Path | None, steps: int | None, gpus: int | None) -> None:
     """Train a LoRA, an embedding or a whole model on the images of DATASET.
 
     DATASET is a dataset.toml; its train.kind says what is trained. Run the same command again to resume.
     """
+    if gpus is not None and gpus > 1:
+        options = ["--out", str(out)] if out is not None else []
+        options += ["--steps", str(steps)] if steps is not None else []
+        parallel = importlib.import_module("training.parallel")
+        raise SystemExit(parallel.launch(gpus, ["train", str(dataset), *options]))
     run = importlib.import_module("training.run")
     result = run.train_from_file(dataset, out=out, steps=steps)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes; the first speaks
+        return
     click.echo(f"{result.result}: {result.steps} steps, {result.images_per_second:.1f} images/s")
     click.echo(f"{result.samples}: sample images")
 

@@ -8,6 +8,7 @@ but for the order in which float32 gradients are added.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from pipeline.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,30 @@ def join(device: str | None) -> tuple[Workers, str | None]:
     return Workers(rank=state.process_index, count=state.num_processes), str(state.device)
 
 
-def launch(num_processes: int, arguments: Sequence[str], *, cpu: bool) -> int:
-    """Run `lookdev ARGUMENTS` in so many processes through accelerate; the exit code."""
-    options = ["--cpu"] if cpu else ["--multi_gpu"]
-    options += ["--num_processes", str(num_processes), "--num_machines", "1", "--mixed_precision", "no"]
-    options += ["--dynamo_backend", "no", "--main_process_port", "0"]
+def launch(num_processes: int, arguments: Sequence[str], *, cpu: bool = False) -> int:
+    """Run `lookdev ARGUMENTS` in so many processes through accelerate, a GPU each; the exit code.
+
+    Raises `DatasetError` where there are fewer GPUs. `cpu`: without any, to try it out.
+    """
+    if not cpu and torch.cuda.device_count() < num_processes:
+        raise DatasetError(
+            f"--gpus {num_processes}: {torch.cuda.device_count()} GPUs are here; take a smaller number"
+        )
+    place = ["--cpu"] if cpu else ["--multi_gpu"]
+    fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    options = [
+        *place,
+        "--num_processes",
+        str(num_processes),
+        *fixed,
+        "--main_process_port",
+        str(_free_port()),
+    ]
     command = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "pipeline.cli", *arguments]
     return subprocess.run(command, check=False).returncode
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

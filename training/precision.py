@@ -62,5 +62,6 @@ def recompute_activations(model: Model) -> None:
     model.unet.train()  # diffusers and transformers recompute in training mode alone; there is no dropout
     for encoder in (model.text_encoder, model.text_encoder_2):
         if encoder is not None:
-            encoder.gradient_checkpointing_enable()
+            # transformers calls it activation checkpointing now, and warns of the old name
+            getattr(encoder, "activation_checkpointing_enable", encoder.gradient_checkpointing_enable)()
             encoder.train()

@@ -125,10 +125,23 @@ class TrainSettings(StepSettings):
     @model_validator(mode="before")
     @classmethod
     def _rate_of_kind(cls, given: Any) -> Any:
-        """Whole networks need smaller steps than what is learned beside them."""
+        """Prodigy finds its rate, and lr multiplies it. Whole networks need smaller steps than LoRAs."""
+        if isinstance(given, dict) and given.get("optimizer") == "prodigy":
+            return {"lr": 1.0} | given
         if isinstance(given, dict) and given.get("kind") == "full":
             return {"lr": _FULL_RATE} | given
         return given
+
+    @model_validator(mode="after")
+    def _one_rate_for_prodigy(self) -> TrainSettings:
+        if self.optimizer == "prodigy" and self.text_lr not in (0.0, self.lr):
+            raise ValueError(
+                f"text_lr = {self.text_lr:g} with lr = {self.lr:g}: prodigy takes one rate for all that "
+                "learns; text_lr must be lr or 0"
+            )
+        if self.optimizer == "prodigy" and self.kind in ("embedding", "pivotal"):
+            raise ValueError(f"prodigy takes one rate for all that learns; kind '{self.kind}' needs adamw")
+        return self
 
     @model_validator(mode="after")
     def _layout_holds_kind(self) -> TrainSettings:

@@ -1,0 +1,230 @@
+"""`lookdev train` killed (SIGKILL) at random moments and started again: the same bytes at the end?
+
+    python -m benchmarks.training_kills [--kills 20] [--seed 1]
+
+Trainings of a few steps on the miniature, each with other state to carry over: AdamW with a moving average,
+accumulation, a text encoder that stops half way and a pick by validation; Prodigy on a DoRA; the
+schedule-free optimizer on word and LoRA together. Each trial starts one in a process of its own, kills it at
+a moment drawn evenly from an undisturbed training's time, and starts it again to the end (half of them are
+killed once more on the way). The processes are forked from this one, which has torch loaded already, so that
+the moments fall into the training and not into imports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks.table import Value, markdown
+from pipeline.files import UNFINISHED
+from pipeline.image import write_png
+
+STEPS = 18
+SETTINGS: Mapping[str, str] = {
+    "adamw": """text_lr = 1e-4
+text_stop = 0.5
+ema = 0.9
+accumulate = 2
+validation = 1
+validate_every = 3
+pick = "validation"
+noise_offset = 0.05
+prior_weight = 0.3
+keep_every = 6""",
+    "prodigy": """kind = "dora"
+optimizer = "prodigy"
+lr = 1.0
+gradient_checkpointing = true
+keep_every = 7""",
+    "schedulefree": """kind = "pivotal"
+optimizer = "schedulefree"
+vectors = 2
+validation = 1
+validate_every = 5""",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What kills did to one training.
+
+    `moments`: seconds after each start. `steps`: of the checkpoint that each kill left, 0 for none. `whole`:
+    nothing unfinished had its final name.
+    """
+
+    settings: str
+    moments: tuple[float, ...]
+    steps: tuple[int, ...]
+    whole: bool
+    same: bool
+
+
+def write_dataset(folder: Path, settings: str) -> Path:
+    """Six pictures of coarse noise with captions; a checkpoint every fourth step."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    for number in range(6):
+        coarse = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        write_png(folder / "images" / f"{number}.png", coarse.repeat(8, axis=0).repeat(8, axis=1))
+        caption = f"a person, irisbot, place {number}"
+        (folder / "images" / f"{number}.txt").write_text(caption, encoding="utf-8")
+    path = folder / "dataset.toml"
+    path.write_text(
+        'model = "mini"\nname = "iris"\n[[concept]]\ntrigger = "irisbot"\nclass = "person"\nkind = "object"\n'
+        f"[train]\nsteps = {STEPS}\nbatch = 2\nrank = 4\ncheckpoint_every = 4\n{settings}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def start(dataset: Path, out: Path) -> int:
+    """Start `lookdev train` in a child process; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        from pipeline.cli import main as lookdev
+        from training import sheet
+
+        sheet.NUM_SAMPLES = sheet.STEPS = 1  # the pictures are not what is killed here
+        code = lookdev(["train", str(dataset), "--out", str(out)])
+    finally:
+        os._exit(code)
+
+
+def wait(child: int) -> int:
+    """The child's exit code, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Bytes of all results but the record and the checkpoint, which hold seconds."""
+    own = {"training.json", "checkpoint.pt"}
+    files = (path for path in out.rglob("*") if path.is_file() and path.name not in own)
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in files
+        if not UNFINISHED.match(path.name)
+    }
+
+
+def saved_step(out: Path) -> tuple[int, bool]:
+    """The step in the checkpoint, 0 without one, and whether every file there is whole."""
+    import torch
+    from safetensors.torch import load_file
+
+    step, whole = 0, True
+    for path in out.rglob("*") if out.is_dir() else ():
+        if UNFINISHED.match(path.name) or not path.is_file():
+            continue
+        try:
+            if path.suffix == ".pt":
+                state = torch.load(path, weights_only=True)
+                step = state["step"] if path.name == "checkpoint.pt" else step
+            elif path.suffix == ".safetensors":
+                load_file(path)
+            elif path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+        except Exception:  # whatever is wrong with it, it is not whole
+            whole = False
+    return step, whole
+
+
+def run_trial(
+    name: str, dataset: Path, out: Path, truth: Mapping[str, bytes], moments: list[float]
+) -> Trial | None:
+    """Start, kill and look once for each moment, then start to the end and compare.
+
+    None where a training ended before its kill.
+    """
+    steps, whole = [], True
+    for moment in moments:
+        child = start(dataset, out)
+        time.sleep(moment)
+        os.kill(child, signal.SIGKILL)
+        if wait(child) != -signal.SIGKILL:
+            return None
+        step, fine = saved_step(out)
+        steps.append(step)
+        whole &= fine
+    code = wait(start(dataset, out))
+    return Trial(name, tuple(moments), tuple(steps), whole, same=code == 0 and contents(out) == truth)
+
+
+def kill_trainings(folder: Path, *, num_kills: int, seed: int) -> list[Trial]:
+    """Trials until there were `num_kills` trainings that were killed, the settings in turn."""
+    import importlib
+
+    for module in ("training.run", "training.session", "training.sheet", "pipeline.cli", "prodigyopt"):
+        importlib.import_module(module)
+    importlib.import_module("schedulefree")
+    rng = random.Random(seed)
+    trials: list[Trial] = []
+    seconds, truths, datasets = {}, {}, {}
+    for name, settings in SETTINGS.items():
+        datasets[name] = write_dataset(folder / name, settings)
+        started = time.perf_counter()
+        if wait(start(datasets[name], folder / name / "truth")) != 0:
+            raise RuntimeError(f"the undisturbed training '{name}' failed")
+        seconds[name] = time.perf_counter() - started
+        truths[name] = contents(folder / name / "truth")
+    while len(trials) < num_kills:
+        name = list(SETTINGS)[len(trials) % len(SETTINGS)]
+        out = folder / name / "out"
+        moments = [rng.uniform(0.0, seconds[name]) for _ in range(1 + len(trials) % 2)]
+        trial = run_trial(name, datasets[name], out, truths[name], moments)
+        if trial is None:
+            seconds[name] *= 0.95  # the machine was slower at the first, undisturbed time
+        else:
+            trials.append(trial)
+            click.echo(f"{trial.settings}: killed at steps {trial.steps}, same bytes: {trial.same}", err=True)
+        shutil.rmtree(out, ignore_errors=True)
+    return trials
+
+
+@click.command(help=__doc__)
+@click.option("--kills", default=20, show_default=True, help="trainings that are killed")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="also write every trial as JSON")
+def main(kills: int, seed: int, out: Path | None) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        trials = kill_trainings(Path(name), num_kills=kills, seed=seed)
+    groups = {each: [trial for trial in trials if trial.settings == each] for each in SETTINGS} | {
+        "all": trials
+    }
+    rows: list[dict[str, Value]] = [
+        {
+            "settings": each,
+            "trainings killed": len(some),
+            "kills": sum(len(trial.moments) for trial in some),
+            "kills after the first checkpoint": sum(step > 0 for trial in some for step in trial.steps),
+            "all files whole": sum(trial.whole for trial in some),
+            "same bytes at the end": sum(trial.same for trial in some),
+        }
+        for each, some in groups.items()
+        if some
+    ]
+    click.echo(markdown(rows))
+    if out is not None:
+        out.write_text(json.dumps([asdict(trial) for trial in trials], indent=1) + "\n", encoding="utf-8")
+    sys.exit(0 if all(trial.same and trial.whole for trial in trials) else 1)
+
+
+if __name__ == "__main__":
+    main()
