@@ -43,7 +43,7 @@ class Footage:
     def __init__(self, shot: Shot, *, width: int, height: int, hold: int = HELD_BYTES) -> None:
         self.shot, self.width, self.height = shot, width, height
         self._hold, self._size = hold, 0
-        self._lock = threading.RLock()  # keys are styled beside the frames between them
+        self._lock = threading.Lock()  # keys are styled beside the frames between them
         self._held: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
         self.renamed = False  # whether ids were found to change their numbers from frame to frame
         self._scale = np.array([width / shot.width, height / shot.height], np.float32)
@@ -158,22 +158,23 @@ class Footage:
     def _once(self, kind: str, t: int, make: Callable[[], _Value]) -> _Value:
         with self._lock:
             held = self._held.get((kind, t))
-            if held is None:
-                value = make()
-                self._put(kind, t, value)
-                return value
-            self._held.move_to_end((kind, t))
-            found: _Value = held[0]
-            return found
+            if held is not None:
+                self._held.move_to_end((kind, t))
+                found: _Value = held[0]
+                return found
+        value = make()  # outside the lock: threads read other frames meanwhile
+        self._put(kind, t, value)
+        return value
 
     def _put(self, kind: str, t: int, value: Any) -> None:
-        if (kind, t) in self._held:
-            return
         size = _bytes(value)
-        self._held[kind, t] = value, size
-        self._size += size
-        while self._size > self._hold and len(self._held) > 1:
-            self._size -= self._held.popitem(last=False)[1][1]
+        with self._lock:
+            if (kind, t) in self._held:
+                return
+            self._held[kind, t] = value, size
+            self._size += size
+            while self._size > self._hold and len(self._held) > 1:
+                self._size -= self._held.popitem(last=False)[1][1]
 
 
 def _bytes(value: Any) -> int:
