@@ -20,7 +20,7 @@ from pipeline.shot import Shot, read_joints, read_motion, read_pass
 from pipeline.steady.correspond import Pinhole, Surfaces, facing, read_camera, rim, still_points
 from pipeline.steady.light import log_light
 from pipeline.steady.metrics import Step
-from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, seen_both_ways
+from pipeline.steady.visibility import VISIBLE_NEXT, VISIBLE_PREVIOUS, round_trip, seen_both_ways
 from pipeline.steady.warp import BoolArray, in_frame
 
 Origin = Literal["motion pass", "estimated (DIS)"]
@@ -73,6 +73,10 @@ class Footage:
             pair = Step(forward, seen), Step(backward, seen_back)
         else:
             (pair,) = ways_between([self.engine(t), self.engine(t + 1)], dis_flow())
+            forward, backward = (step.flow for step in pair)
+            if (pair[0].seen & round_trip(forward, backward)).mean() < SHARED:  # chance matches over a cut
+                nothing = np.zeros_like(pair[0].seen)
+                pair = Step(forward, nothing), Step(backward, nothing)
         self._put("onward", t, pair[0])
         self._put("back", t + 1, pair[1])
         return pair
