@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.numpy import save_file
 from small_shot import make_preset, make_shot
 
 from pipeline.errors import ModelError, PresetError, UserError
+from pipeline.files import file_digest
 from pipeline.plan import Plan, check_preset, make_plan
 from pipeline.preset import load_preset
 from pipeline.shot import Shot
@@ -49,6 +51,31 @@ def test_embeddings_and_clip_skip_are_planned_and_decide_pixels(shot: Shot, tmp_
     path.rename(tmp_path / "other.safetensors")  # where it lies does not decide
     moved = 'embedding=[{path="other.safetensors", name="BadHands"}]'
     assert planned(shot, tmp_path, "", moved).frames_digest == changed
+
+
+def test_a_lora_that_was_trained_with_an_embedding_asks_for_it(shot: Shot, tmp_path: Path) -> None:
+    write_embedding(tmp_path / "BadHands.safetensors")
+    name = "lora_unet_mid_block_attentions_0_proj_in"
+    state = {
+        f"{name}.lora_down.weight": np.zeros((1, 192), np.float32),
+        f"{name}.lora_up.weight": np.zeros((192, 1), np.float32),
+    }
+    digest = file_digest(tmp_path / "BadHands.safetensors")
+    belongs = {"badhands": {"file": "BadHands.safetensors", "sha256": digest}}
+    lora = '[[lora]]\npath = "hands.safetensors"\n'
+    where = f"{tmp_path / 'preset.toml'}:lora[0].path: was trained with"
+
+    def notes(metadata: str, extra: str) -> tuple[str, ...]:
+        save_file(state, tmp_path / "hands.safetensors", {"lookdev.embeddings": metadata})
+        return planned(shot, tmp_path, lora + extra, "negative=badhands", "guidance=2").notes
+
+    said = json.dumps(belongs)
+    assert notes(said, "") == (f"{where} the embedding 'badhands'; add it as [[embedding]]",)
+    assert notes(said, EMBEDDING) == ()
+    other = json.dumps({"badhands": {"file": "x", "sha256": "0"}})
+    assert notes(other, EMBEDDING) == (f"{where} another file of the embedding 'badhands'",)
+    for damaged in ("[", "[1]", '{"a": 1}'):
+        assert notes(damaged, "") == ()
 
 
 def test_an_embedding_that_no_prompt_says_is_noted(shot: Shot, tmp_path: Path) -> None:

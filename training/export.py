@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.files import file_digest, write_text
 from pipeline.models import Family, Model, lora_metadata, write_lora
+from pipeline.models.embedding_layout import EMBEDDINGS_KEY
 from pipeline.models.lora_kinds import LORA_KINDS
 from pipeline.models.lora_save import trained_file
 from training.adapters.trained import Job
@@ -16,7 +17,6 @@ from training.captions import tag_frequency
 from training.dataset import Dataset
 
 STAMP_KEY = "lookdev.training"
-EMBEDDINGS_KEY = "lookdev.embeddings"
 
 
 def write(path: Path, model: Model, job: Job, *, kind: str, embeddings: Sequence[Path] = ()) -> None:

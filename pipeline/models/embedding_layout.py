@@ -6,6 +6,7 @@ writes one tensor named by its token.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.models.families import Family
 # Zip files and the protocols of Python's pickles: what torch.save writes.
 _PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 # Names of the two encoders' vectors in SDXL's files: A1111's and kohya's, then diffusers' older ones.
+EMBEDDINGS_KEY = "lookdev.embeddings"  # in a LoRA's metadata, JSON: word -> its file's name and sha256
 SINGLE = "emb_params"
 PAIR = ("clip_l", "clip_g")
 _PAIRS = (PAIR, ("text_encoders_0", "text_encoders_1"))
@@ -25,6 +27,15 @@ _MADE_FOR: Mapping[tuple[int, ...], str] = {
     (1024,): "Stable Diffusion 2.x",
     (768, 1280): "SDXL",
 }
+
+
+def embeddings_of_lora(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Word -> sha256 of the embedding's file that a LoRA was trained with; none where it says none."""
+    try:
+        said = json.loads(metadata.get(EMBEDDINGS_KEY, "{}"))
+        return {str(word): str(file["sha256"]) for word, file in said.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}
 
 
 def check_embedding_family(path: Path, family: Family, *, allow_pickle: bool, where: str) -> None:

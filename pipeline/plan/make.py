@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.errors import ModelError, PresetError, ShotError
 from pipeline.files import known_digest
 from pipeline.models.detect import KIND_TITLES, kind_of
+from pipeline.models.embedding_layout import embeddings_of_lora
 from pipeline.models.families import FAMILIES, Family
 from pipeline.models.find import find_model, header_of
 from pipeline.models.header import Header, read_header
@@ -18,7 +19,7 @@ from pipeline.plan.controls import check_controls, plan_controls
 from pipeline.plan.digest import with_digests
 from pipeline.plan.estimates import plan_estimates
 from pipeline.plan.frames import name_region_views, name_shot_views, suspicions
-from pipeline.plan.prompts import check_prompts, plan_embeddings, unsaid_embeddings
+from pipeline.plan.prompts import check_prompts, missing_embeddings, plan_embeddings, unsaid_embeddings
 from pipeline.plan.regions import check_masks, plan_regions, worn_in_regions
 from pipeline.plan.speed import speed_file
 from pipeline.plan.values import Plan, PlannedLora
@@ -65,6 +66,7 @@ def make_plan(
         *estimate_notes,
         *suspicions(preset, loras, looks, shot.frame_numbers),
         *unsaid_embeddings(preset, embeddings, looks),
+        *missing_embeddings(preset, loras, embeddings),
         *speed_notes(preset),
     )
     looks = worn_in_regions(looks, len(speed))
@@ -121,7 +123,12 @@ def check_preset(preset: Preset, *, offline: bool = False) -> tuple[str, ...]:
     _speed_loras(preset, family, loras, offline=offline)
     looks = steady_looks(preset)
     notes = suspicions(preset, loras, looks, ())
-    return (*notes, *unsaid_embeddings(preset, embeddings, looks), *speed_notes(preset))
+    return (
+        *notes,
+        *unsaid_embeddings(preset, embeddings, looks),
+        *missing_embeddings(preset, loras, embeddings),
+        *speed_notes(preset),
+    )
 
 
 def _model(preset: Preset, *, offline: bool) -> tuple[Family, Path]:
@@ -177,7 +184,9 @@ def _planned_lora(path: Path, family: Family, where: str) -> PlannedLora:
     check_lora_family(header, family, where=f"{where}: {path}")
     web_hash = header.metadata.get("sshs_model_hash") or known_digest(path, skip=header.length)
     trigger = header.metadata.get("modelspec.trigger_phrase", "")
-    return PlannedLora(path, known_digest(path), trigger, web_hash)
+    return PlannedLora(
+        path, known_digest(path), trigger, web_hash, embeddings=embeddings_of_lora(header.metadata)
+    )
 
 
 def _speed_loras(

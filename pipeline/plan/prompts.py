@@ -11,7 +11,7 @@ from pipeline.models.chunks import word_pattern
 from pipeline.models.embedding_layout import check_embedding_family
 from pipeline.models.families import Family
 from pipeline.models.prompt_syntax import refuse_extra_networks
-from pipeline.plan.values import PlannedEmbedding
+from pipeline.plan.values import PlannedEmbedding, PlannedLora
 from pipeline.preset import Look, Preset, texts_of
 
 
@@ -57,3 +57,19 @@ def unsaid_embeddings(
         for index, embedding in enumerate(embeddings)
         if not any(re.search(word_pattern(embedding.name), text, re.IGNORECASE) for text in texts)
     )
+
+
+def missing_embeddings(
+    preset: Preset, loras: Sequence[PlannedLora], embeddings: Sequence[PlannedEmbedding]
+) -> tuple[str, ...]:
+    """A line for each word that a LoRA was trained with and that the preset does not load from that file."""
+    loaded = {embedding.name.lower(): embedding.sha256 for embedding in embeddings}
+    notes = []
+    for (location, _), lora in zip(preset.all_loras(), loras, strict=True):
+        where = preset.where(*location, "path")
+        for word, digest in lora.embeddings.items():
+            if word.lower() not in loaded:
+                notes.append(f"{where}: was trained with the embedding '{word}'; add it as [[embedding]]")
+            elif loaded[word.lower()] != digest:
+                notes.append(f"{where}: was trained with another file of the embedding '{word}'")
+    return tuple(notes)

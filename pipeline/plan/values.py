@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -44,13 +44,15 @@ class PlannedControl:
 class PlannedLora:
     """One LoRA file with its content's sha256 and its trigger word, if it says one.
 
-    `web_hash`: the sha256 of its weights alone, by which web UIs know it.
+    `web_hash`: the sha256 of its weights alone, by which web UIs know it. `embeddings`: the words that it was
+    trained with and the sha256 of each one's file.
     """
 
     path: Path
     sha256: str
     trigger: str
     web_hash: str = ""
+    embeddings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
