@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.models import LoraUse, apply_loras, encode_prompts, read_lora
 from training.adapters.table import build
 from training.adapters.trained import Job
 from training.dataset import Dataset
+from training.draws import draw
 from training.loop import Trainer
 from training.schema import DatasetFile, TrainSettings
 
@@ -78,3 +80,24 @@ def test_a_whole_model_opens_in_diffusers(random_model: Path, tmp_path: Path) ->
         ours, learned, before = (getattr(of, root).state_dict() for of in (pipe, trainer.model, base))
         assert all(torch.equal(ours[name], learned[name]) for name in learned)
         assert any(not torch.equal(learned[name], before[name]) for name in learned)
+
+
+def test_the_networks_are_told_both_texts_and_the_sizes_of_the_crop(random_model: Path) -> None:
+    """Against the UNet by hand, told what a render tells it and the sizes of the crop (Podell et al. 2.2)."""
+    model = tiny_sdxl(random_model)
+    settings = TrainSettings.model_validate(SETTINGS | {"text_lr": 0.0, "batch": 2})
+    sizes = torch.tensor([[700.0, 512.0, 12.0, 0.0, 128.0, 128.0], [128.0, 128.0, 0.0, 0.0, 128.0, 128.0]])
+    data = replace(small_material(), sizes=sizes)
+    trainer = Trainer(build(model, settings), data, settings, precision="fp32")
+    chosen = draw(data, [0, 1], 0, settings, 1000)
+    noisy = torch.stack(chosen.noise)
+    captions = ["irisbot (in a hall)", "irisbot"]
+    said = encode_prompts(model, [r"irisbot \(in a hall\)", "irisbot"])  # brackets of a caption are text
+    with torch.no_grad():
+        ours = trainer.predict(noisy, captions, chosen)
+        added = {"text_embeds": said.pooled, "time_ids": sizes}
+        arguments = (noisy, chosen.timesteps, said.tokens)
+        expected = model.unet(*arguments, added_cond_kwargs=added).sample
+        told = model.unet(*arguments, added_cond_kwargs=added | {"time_ids": sizes.flip(0)}).sample
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(ours, told, rtol=1e-4, atol=1e-5)
