@@ -20,6 +20,7 @@ from pipeline.files import file_digest, known_digest
 from pipeline.models import FAMILIES, Family, find_model
 from training.class_images import with_class_images
 from training.dataset import Dataset, load_dataset
+from training.resolve import resolved
 from training.schema import TrainSettings, read_dataset_file
 
 DEFAULT_OUT = Path("out") / "loras"
@@ -107,6 +108,7 @@ def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
         raise DatasetError(f"--steps {steps}: expected 1 or more")
     model: str | Path = file.model if file.model in FAMILIES else path.parent / file.model
     family, place = find_model(model)
+    file = resolved(path, file, family)
     bucket_step = family.bucket_step if file.train.buckets else 0
     data = load_dataset(
         path,

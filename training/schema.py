@@ -87,7 +87,6 @@ class Concept(StrictModel):
         return ALL_VIEWS if self.kind in ("character", "object") else ()
 
 
-_FULL_RATE = 1e-4  # on the miniature; Stable Diffusion wants 1e-6 to 5e-6
 _IN_PEFT = ("lora", "dora", "pivotal")
 
 
@@ -110,6 +109,7 @@ class TrainSettings(StepSettings):
     conv_rank: int = Field(default=0, ge=0, le=256)
     """Rank for the UNet's convolutions, alpha in the same ratio (LoCon's conv_dim); 0: attention only."""
     lr: float = Field(default=1e-3, gt=0, le=1.0)
+    """Left out: the family's own, by kind (`training.resolve`); the default here is the miniature's."""
     text_lr: float = Field(default=0.0, ge=0, le=1.0)
     caption_dropout: float = Field(default=0.05, ge=0, le=1)
     """Share of captions cut down to the trigger alone."""
@@ -125,11 +125,9 @@ class TrainSettings(StepSettings):
     @model_validator(mode="before")
     @classmethod
     def _rate_of_kind(cls, given: Any) -> Any:
-        """Prodigy finds its rate, and lr multiplies it. Whole networks need smaller steps than LoRAs."""
+        """Prodigy finds its rate, and lr multiplies it."""
         if isinstance(given, dict) and given.get("optimizer") == "prodigy":
             return {"lr": 1.0} | given
-        if isinstance(given, dict) and given.get("kind") == "full":
-            return {"lr": _FULL_RATE} | given
         return given
 
     @model_validator(mode="after")

@@ -19,8 +19,9 @@ class Family:
     this family say about themselves; `lora_base` is an expression that finds what others say there, in lower
     case with single spaces for all other characters. `frames_at_once` is how many frames share a forward pass
     on a CPU, where more gains nothing. `half_vae`: whether its VAE may compute in float16 (SDXL's overflows).
-    `a1111_version` is A1111's "sd version". `folder` holds the weights that come with lookdev, where there
-    are any.
+    `a1111_version` is A1111's "sd version". `lora_rate` and `full_rate` are the learning rates that a
+    training takes where its file says none, for low-rank kinds and for the whole UNet. `folder` holds the
+    weights that come with lookdev, where there are any.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Family:
     frames_at_once: int = 1
     half_vae: bool = True
     a1111_version: str = "Unknown"
+    lora_rate: float = 2e-4
+    full_rate: float = 2e-6
     bucket_step: int = 64
     folder: Path | None = None
 
@@ -55,6 +58,8 @@ _MINI = Family(
     frames_at_once=4,
     bucket_step=0,
     folder=Path(__file__).parent / "mini",
+    lora_rate=1e-3,
+    full_rate=1e-4,
 )
 
 _SD15 = Family(
@@ -81,6 +86,7 @@ _SDXL = Family(
     lora_base=r"\b(sdxl|sd xl|stable diffusion xl)",
     half_vae=False,
     a1111_version="SDXL",
+    lora_rate=1e-4,
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in (_MINI, _SD15, _SDXL)})
