@@ -6,8 +6,9 @@ lies on this machine.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,7 @@ def load_matte(network: str = USUAL_NETWORK) -> Matte:
 
     Raises `ModelError`, one line: rembg is not installed, or the network's file is not on this machine.
     """
-    path = Path(network)
-    if path.suffix.lower() != ".onnx":
-        home = Path(os.environ.get("U2NET_HOME") or "~/.u2net").expanduser()
-        path = home / f"{network}.onnx"
+    path = Path(network) if Path(network).suffix.lower() == ".onnx" else _kept(network)
     try:
         import rembg
     except ImportError:
@@ -40,7 +38,8 @@ def load_matte(network: str = USUAL_NETWORK) -> Matte:
         raise ModelError(f"{path}: not there; put rembg's network there (its releases have it)")
     kind = "dis_custom" if path.stem.startswith("isnet") else "u2net_custom"  # how each wants its pictures
     try:
-        session: Any = rembg.new_session(kind, model_path=str(path))
+        with _home(path.parent):  # rembg takes files from there alone
+            session: Any = rembg.new_session(kind, model_path=str(path.resolve()))
     except Exception as error:  # onnxruntime raises its own kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise ModelError(f"{path}: cannot be loaded by rembg ({reason})") from None
@@ -50,6 +49,26 @@ def load_matte(network: str = USUAL_NETWORK) -> Matte:
         return np.asarray(alpha, np.uint8).reshape(picture.shape[:2])
 
     return matte
+
+
+def _kept(network: str) -> Path:
+    """Where rembg keeps a network of that name: under $U2NET_HOME, ~/.u2net or ~/.rembg."""
+    named = os.environ.get("U2NET_HOME")
+    homes = [Path(named)] if named else [Path("~/.u2net").expanduser(), Path("~/.rembg").expanduser()]
+    places = [home / place for home in homes for place in (f"{network}.onnx", f"{network}/{network}.onnx")]
+    return next((place for place in places if place.is_file()), places[0])
+
+
+@contextlib.contextmanager
+def _home(folder: Path) -> Iterator[None]:
+    before = os.environ.get("U2NET_HOME")
+    os.environ["U2NET_HOME"] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        os.environ.pop("U2NET_HOME")
+        if before is not None:
+            os.environ["U2NET_HOME"] = before
 
 
 def over(picture: UInt8Array, alpha: UInt8Array, colour: tuple[int, int, int]) -> UInt8Array:

@@ -174,7 +174,7 @@ def _subject(
     """Where the subject is, and how that is known."""
     height, width = picture.shape[:2]
     if mask is not None and (box := box_of_mask(mask)) is not None:
-        return box, "its mask"
+        return box, "its mask" if folder.concept.masks is not None else "its matte"
     known = {} if joints is None else {joints.frame: joints}
     detected = None
     if joints is None and settings.detect is not None and folder.concept.kind == "character":
