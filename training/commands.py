@@ -245,10 +245,10 @@ def import_(source: Path, out: Path, name: str | None, kind: ConceptKind, suffix
     SOURCE is a folder of N_concept folders, one of these, or kohya's dataset TOML. All that is read is said,
     and all that is not; the originals stay as they are.
     """
-    from training.curate.importing import echo, write_import
+    from training.curate.importing import echo, joined, write_import
     from training.curate.kohya import read_kohya
 
-    concepts = read_kohya(source, caption_suffix=suffix)
+    concepts = joined(read_kohya(source, caption_suffix=suffix))
     for line in echo(concepts):
         click.echo(line)
     click.echo(f"{write_import(concepts, out, name=name or out.resolve().name, kind=kind)}: written")

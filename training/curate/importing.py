@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import DatasetError, OutputError
 from pipeline.files import whole_file, write_text
 from training.captions import names
-from training.curate.kohya import KohyaConcept
+from training.curate.kohya import KohyaConcept, Taken
 from training.schema import NAME_PATTERN, ConceptKind, read_dataset_file
 
 _BASE = "dataset.toml"
@@ -20,26 +21,20 @@ _BASE = "dataset.toml"
 def write_import(concepts: Sequence[KohyaConcept], out: Path, *, name: str, kind: ConceptKind) -> Path:
     """Copy images and captions under `out` and write its dataset.toml; returns that file's path.
 
-    The originals stay as they are. Raises `DatasetError` for a bad name or two concepts of one
-    trigger, `OutputError` where `out` holds a dataset already or the system refuses.
+    The originals stay as they are; `concepts` are `joined`. Raises `DatasetError` for a bad name,
+    `OutputError` where `out` holds a dataset already or the system refuses.
     """
     if not re.match(NAME_PATTERN, name):
         raise DatasetError(f"--name '{name}': expected letters, digits, '_', '.', '-'")
-    triggers = [concept.trigger.lower() for concept in concepts]
-    for concept in concepts:
-        if triggers.count(concept.trigger.lower()) > 1:
-            raise DatasetError(
-                f"{concept.folder}: another folder has the trigger '{concept.trigger}' too; join them"
-            )
     target = out / _BASE
     if target.exists():
         raise OutputError(f"{target}: is there already; choose another folder with --out")
     folders = _folders(concepts)
     for concept, folder in zip(concepts, folders, strict=True):
         for taken in concept.images:
-            with whole_file(out / folder / taken.image.name) as partial:
+            with whole_file(out / folder / taken.new_name) as partial:
                 shutil.copyfile(taken.image, partial)
-            write_text((out / folder / taken.image.name).with_suffix(".txt"), taken.caption + "\n")
+            write_text((out / folder / taken.new_name).with_suffix(".txt"), taken.caption + "\n")
     text = f'model = "mini"\nname = {json.dumps(name)}\n'
     for concept, folder in zip(concepts, folders, strict=True):
         text += (
@@ -52,6 +47,46 @@ def write_import(concepts: Sequence[KohyaConcept], out: Path, *, name: str, kind
         partial.write_text(text + "\n[train]\n", encoding="utf-8")
         read_dataset_file(partial)
     return target
+
+
+def joined(concepts: Sequence[KohyaConcept]) -> tuple[KohyaConcept, ...]:
+    """Folders of one trigger as one concept, as kohya's subsets are often meant; what changes is noted.
+
+    Images whose names meet get their folder's name in front. Raises `DatasetError` where folders of one
+    trigger differ in their class.
+    """
+    by_trigger: dict[str, list[KohyaConcept]] = {}
+    for concept in concepts:
+        by_trigger.setdefault(concept.trigger.lower(), []).append(concept)
+    return tuple(_join(parts) if len(parts) > 1 else parts[0] for parts in by_trigger.values())
+
+
+def _join(parts: Sequence[KohyaConcept]) -> KohyaConcept:
+    first = parts[0]
+    for part in parts[1:]:
+        if (part.trigger, part.class_word) != (first.trigger, first.class_word):
+            raise DatasetError(
+                f"{part.folder}: has the trigger '{part.trigger}' of {first.folder} with another spelling or "
+                f"class ('{part.class_word}', '{first.class_word}'); make them the same, or two triggers"
+            )
+    images: list[Taken] = []
+    notes = [note for part in parts for note in part.notes]
+    notes.append("joined: " + ", ".join(str(part.folder) for part in parts))
+    stems: set[str] = set()
+    for part in parts:
+        for taken in part.images:
+            if taken.image.stem.casefold() in stems:
+                prefix = re.sub(r"[^\w-]+", "_", part.folder.name)
+                taken = replace(taken, name=f"{prefix}_{taken.image.name}")
+                notes.append(f"{taken.image} becomes {taken.new_name}: another image has its name")
+            stems.add(Path(taken.new_name).stem.casefold())
+            images.append(taken)
+    shown = sum(part.repeats * len(part.images) for part in parts)
+    repeats = max(1, round(shown / len(images)))
+    if any(part.repeats != repeats for part in parts):
+        counts = ", ".join(str(part.repeats) for part in parts)
+        notes.append(f"repeats {counts}: every image now counts {repeats}, as often on the average")
+    return replace(first, images=tuple(images), repeats=repeats, notes=tuple(notes))
 
 
 def echo(concepts: Sequence[KohyaConcept]) -> list[str]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DatasetError
-from training.folders import IMAGE_SUFFIXES
+from training.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 
 _REPEATS = re.compile(r"^(\d+)_(.+)$")  # kohya: "<repeats>_<trigger> <class>"
 _CAPTION_SUFFIXES = (".txt", ".caption")
@@ -28,6 +28,13 @@ class Taken:
     image: Path
     caption: str
     caption_from: Path | None
+    name: str = ""
+    """What the image is called here; "": as before."""
+
+    @property
+    def new_name(self) -> str:
+        """The file's name in the new dataset."""
+        return self.name or self.image.name
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,13 @@ def read_kohya(path: Path, *, caption_suffix: str | None = None) -> tuple[KohyaC
         raise DatasetError(f"{path}: not there; give kohya's image folder or its dataset TOML")
     if _REPEATS.match(path.name):
         return (_read_folder(path, caption_suffix),)
-    folders = sorted(each for each in path.iterdir() if each.is_dir() and _REPEATS.match(each.name))
+    inside = sorted(each for each in path.iterdir() if not each.name.startswith("."))
+    folders = [each for each in inside if each.is_dir() and _REPEATS.match(each.name)]
     if not folders:
         raise DatasetError(f"{path}: no folders named like '10_iris woman' in it; expected kohya's N_concept")
-    return tuple(_read_folder(folder, caption_suffix) for folder in folders)
+    found = [_read_folder(folder, caption_suffix) for folder in folders]
+    others = tuple(f"{each} is not used: no N_concept folder" for each in inside if each not in folders)
+    return (*found[:-1], replace(found[-1], notes=(*found[-1].notes, *others)))
 
 
 def _read_folder(folder: Path, suffix: str | None) -> KohyaConcept:
@@ -146,6 +156,16 @@ def _read_images(
         f"{path} is not used: no image of that name"
         for path in files
         if path.suffix.lower() in _CAPTION_SUFFIXES and path.stem not in stems
+    ]
+    told += [
+        f"{path} is not used: {path.suffix} images are not read, save it as PNG"
+        for path in files
+        if path.suffix.lower() in UNREAD_SUFFIXES
+    ]
+    told += [
+        f"{path} is not used: folders inside are not read"
+        for path in sorted(folder.iterdir())
+        if path.is_dir()
     ]
     return KohyaConcept(folder, repeats, trigger, class_word or "thing", tuple(taken), tuple(told))
 

@@ -113,13 +113,61 @@ def test_a_broken_toml_is_one_line(
     assert not (source / "new").exists()
 
 
-def test_two_folders_of_one_trigger_are_told_before_anything_is_written(
+def test_two_folders_of_one_trigger_and_two_classes_are_told_before_anything_is_written(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (source / "2_vaulthall hall").rename(source / "2_Zorbik girl")
+    (source / "2_vaulthall hall").rename(source / "2_zorbik girl")
     assert run(source) == 2
-    assert "another folder has the trigger" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "has the trigger 'zorbik' of" in said and "('girl', 'woman')" in said and said.count("\n") == 1
     assert not (source.parent / "new").exists()
+
+
+def test_subsets_of_one_trigger_are_joined_and_what_changes_is_said(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A closeup counted four times and two others once: six exposures of three images become two each."""
+    closeups = source / "closeups"
+    closeups.mkdir()
+    write_png(closeups / "1.png", np.full((8, 8, 3), 77, np.uint8))
+    (closeups / "1.caption").write_text("zorbik, closeup")
+    (closeups / "1.txt").write_text("not this one")
+    for path in (source / "10_zorbik woman").glob("*.txt"):
+        path.rename(path.with_suffix(".caption"))
+    text = (
+        '[[datasets]]\ncaption_extension = ".caption"\n'
+        '[[datasets.subsets]]\nimage_dir = "10_zorbik woman"\nnum_repeats = 1\n'
+        '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "closeups"\nnum_repeats = 4\n'
+        'class_tokens = "zorbik woman"\ncaption_extension = ".caption"\n'
+    )
+    (source / "k.toml").write_text(text)
+    assert run(source / "k.toml") == 0
+    said = capsys.readouterr().out
+    assert "3 images, 3 captions, repeats 2" in said
+    assert "joined: " in said and "repeats 1, 4: every image now counts 2" in said
+    assert "1.txt is not used: captions end in .caption" in said
+    assert "1.png becomes closeups_1.png: another image has its name" in said
+    path = source / "new" / "dataset.toml"
+    dataset = load_dataset(path, read_dataset_file(path), size=8, control_kinds=())
+    captions = {example.path.name: example.caption for example in dataset.examples}
+    assert captions == {
+        "1.png": "zorbik, view 1",
+        "2.png": "zorbik, view 2",
+        "closeups_1.png": "zorbik, closeup",
+    }
+
+
+def test_nothing_is_passed_over_in_silence(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = source / "10_zorbik woman"
+    (folder / "9.bmp").write_bytes(b"BM")
+    (folder / "more").mkdir()
+    (source / "notes").mkdir()
+    (source / "readme.md").write_text("x")
+    assert run(source) == 0
+    said = capsys.readouterr().out
+    for part in ("9.bmp is not used: .bmp images are not read", "more is not used: folders inside",
+                 "notes is not used: no N_concept folder", "readme.md is not used"):  # fmt: skip
+        assert part in said
 
 
 @pytest.mark.parametrize(

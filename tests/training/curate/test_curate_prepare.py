@@ -230,6 +230,28 @@ def test_without_rembg_a_background_is_one_line(
     assert wanted in said and said.count("\n") == 1
 
 
+def test_a_matte_of_the_real_rembg(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network that calls bright what is bright, through rembg itself; where the extra is installed."""
+    pytest.importorskip("rembg")
+    onnx = pytest.importorskip("onnx")
+    shapes = {"x": [1, 3, 320, 320], "y": [1, 1, 320, 320]}
+    sides = [onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    axis = onnx.helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [1])
+    mean = onnx.helper.make_node("ReduceMean", ["x", "axis"], ["y"], keepdims=1)
+    graph = onnx.helper.make_graph([mean], "bright", sides[:1], sides[1:], [axis])
+    opset = onnx.helper.make_opsetid("", 18)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), dataset / "bright.onnx")
+    (dataset / "dataset.toml").write_text(TOML.replace('masks = "masks"\n', ""))
+    assert run(dataset, "--background", "black", "--matte", str(dataset / "bright.onnx")) == 0
+    assert "matted; subject by its matte" in capsys.readouterr().out
+    image = read_image(dataset.parent / "new" / "images" / "1.png").astype(int)
+    assert image.max() > 200 and image.min() < 15  # the square stays, the noise went dark
+    (dataset / "broken.onnx").write_bytes(b"x")
+    shutil.rmtree(dataset.parent / "new")
+    assert run(dataset, "--background", "black", "--matte", str(dataset / "broken.onnx")) == 2
+    assert "cannot be loaded by rembg" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def upscaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Real-ESRGAN of the compact kind, twice, with random weights, as spandrel itself builds it."""
