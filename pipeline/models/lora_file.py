@@ -19,13 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 
 from pipeline.errors import ModelError
-from pipeline.files import write_bytes
 from pipeline.models.families import Family
 from pipeline.models.header import Header, TensorEntry, read_header
 from pipeline.models.lora_alpha import alpha_reader
 from pipeline.models.lora_change import LoraModule, build_module
 from pipeline.models.lora_keys import ALPHA, DOWN, UP, group_keys, layout_of, some
-from pipeline.models.sealed import HASH_KEY, sealed, split
+from pipeline.models.sealed import HASH_KEY, header_length, write_sealed
 
 __all__ = [
     "ALPHA",
@@ -118,7 +117,7 @@ def write_lora(path: Path, state: Mapping[str, torch.Tensor], *, metadata: Mappi
     if layout_of(state) == "kohya":
         for name, module in modules.items():
             tensors.setdefault(name + ALPHA, torch.tensor(module.alpha))
-    write_bytes(path, sealed(tensors, metadata))
+    write_sealed(path, tensors, metadata)
 
 
 def read_lora(path: Path) -> LoraFile:
@@ -140,7 +139,7 @@ def read_lora(path: Path) -> LoraFile:
         raise ModelError(f"LoRA {path}: is no readable safetensors file ({error}); copy it again") from error
     metadata = dict(header.metadata)
     stored = metadata.get(HASH_KEY)
-    if stored is not None and stored != hashlib.sha256(data[split(data)[0] :]).hexdigest():
+    if stored is not None and stored != hashlib.sha256(data[header_length(data) :]).hexdigest():
         raise ModelError(
             f"LoRA {path}: its weights do not match its {HASH_KEY}; expected a whole file: copy it again"
         )

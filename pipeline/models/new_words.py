@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.files import write_bytes
 from pipeline.models.chunks import chunk_length, plain_ids
 from pipeline.models.embedding_layout import PAIR, SINGLE
 from pipeline.models.model import Model
-from pipeline.models.sealed import sealed
+from pipeline.models.sealed import write_sealed
 from pipeline.models.textual_inversion import encoders_of, table_of, word_of
 
 
@@ -97,7 +96,7 @@ class NewWords:
         keys = (SINGLE,) if len(self.vectors) == 1 else PAIR
         rows = self.rows[word]
         parts = (vectors[rows.start : rows.stop].detach().float() for vectors in self.vectors)
-        write_bytes(path, sealed(dict(zip(keys, parts, strict=True)), metadata))
+        write_sealed(path, dict(zip(keys, parts, strict=True)), metadata)
 
 
 def add_words(model: Model, words: Mapping[str, tuple[str, int]]) -> NewWords:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.files import partial_path, write_bytes, write_text, writing
+from pipeline.files import partial_path, write_text, writing
 from pipeline.models.architectures import architecture
 from pipeline.models.lora_layers import canonical_text_path
 from pipeline.models.model import Model
-from pipeline.models.sealed import sealed
+from pipeline.models.sealed import write_sealed
 
 NOTE = "lookdev.json"
 _PIPELINES = {1: "StableDiffusionPipeline", 2: "StableDiffusionXLPipeline"}
@@ -73,29 +72,23 @@ def _write(model: Model, folder: Path, dtype: torch.dtype, base: Path | None) ->
 def _diffusers_part(part: Any, folder: Path, dtype: torch.dtype) -> None:
     config = {key: value for key, value in part.config.items() if key not in _OF_THE_BASE}
     write_json(folder / "config.json", {"_class_name": type(part).__name__} | config)
-    write_bytes(folder / "diffusion_pytorch_model.safetensors", sealed(_state(part, dtype), _FORMAT))
+    path = folder / "diffusion_pytorch_model.safetensors"
+    write_sealed(path, part.state_dict(), _FORMAT, dtype_of=lambda name: dtype)
 
 
 def _text_part(encoder: Any, folder: Path, dtype: torch.dtype) -> None:
     """With `text_model.` in every name, as all published models have it: older transformers need it."""
     config = {key: value for key, value in encoder.config.to_dict().items() if key not in _OF_THE_BASE}
     config |= {"architectures": [type(encoder).__name__], "dtype": str(dtype).removeprefix("torch.")}
-    state = {canonical_text_name(name): tensor for name, tensor in _state(encoder, dtype).items()}
+    state = {canonical_text_name(name): tensor for name, tensor in encoder.state_dict().items()}
     write_json(folder / "config.json", config)
-    write_bytes(folder / "model.safetensors", sealed(state, _FORMAT))
+    write_sealed(folder / "model.safetensors", state, _FORMAT, dtype_of=lambda name: dtype)
 
 
 def canonical_text_name(name: str) -> str:
     """A weight's name with the inner `text_model.` that transformers 5.6 dropped."""
     path, _, end = name.rpartition(".")
     return f"{canonical_text_path(path)}.{end}"
-
-
-def _state(part: nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    return {
-        name: tensor.detach().cpu().to(dtype) if tensor.is_floating_point() else tensor.detach().cpu()
-        for name, tensor in part.state_dict().items()
-    }
 
 
 def _index(parts: Mapping[str, Any], scheduler: str) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.errors import ModelError
-from pipeline.files import write_bytes
 from pipeline.models.architectures import TextEncoder, architecture
 from pipeline.models.families import Family
 from pipeline.models.lora_layers import sgm_path
@@ -23,7 +22,7 @@ from pipeline.models.model import Model
 from pipeline.models.names import bare_text_name
 from pipeline.models.original import UNET_PREFIX, VAE_PREFIX, State
 from pipeline.models.save_model import canonical_text_name
-from pipeline.models.sealed import sealed
+from pipeline.models.sealed import write_sealed
 
 _VAE_RULES = (
     (r"conv_norm_out\.", "norm_out."),
@@ -55,15 +54,18 @@ def save_original(model: Model, path: Path, *, dtype: torch.dtype, metadata: Map
     check_original(model.family)
     encoders = architecture(model.family.name).text_encoders
     overflows = not model.family.half_vae and dtype in (torch.float16, torch.bfloat16)
-    state = _rounded(unet_state(model.unet), dtype)
-    state |= _rounded(vae_state(model.vae), torch.float32 if overflows else dtype)
+    state = unet_state(model.unet) | vae_state(model.vae)
     for encoder in encoders:
-        state |= _rounded(text_state(getattr(model, encoder.root), encoder), dtype)
+        state |= text_state(getattr(model, encoder.root), encoder)
     if model.scheduler_config.get("prediction_type") == "v_prediction":
         state["v_pred"] = torch.zeros(0)
     if model.scheduler_config.get("rescale_betas_zero_snr"):
         state["ztsnr"] = torch.zeros(0)
-    write_bytes(path, sealed(state, metadata))
+
+    def dtype_of(name: str) -> torch.dtype:
+        return torch.float32 if overflows and name.startswith(VAE_PREFIX) else dtype
+
+    write_sealed(path, state, metadata, dtype_of=dtype_of)
 
 
 def check_original(family: Family) -> None:
@@ -122,10 +124,3 @@ def text_state(encoder: nn.Module, spec: TextEncoder) -> State:
             theirs[f"{new}.attn.in_proj_{end}"] = torch.cat(heads)
             theirs |= {f"{new}.{b}.{end}": ours[f"{old}.{a}.{end}"] for a, b in _OPEN_CLIP.items()}
     return {spec.original + name: tensor for name, tensor in theirs.items()}
-
-
-def _rounded(state: Mapping[str, Tensor], dtype: torch.dtype) -> State:
-    return {
-        name: tensor.detach().cpu().to(dtype) if tensor.is_floating_point() else tensor.detach().cpu()
-        for name, tensor in state.items()
-    }
