@@ -6,19 +6,18 @@ step stands for both; weights and the optimizer's moments are stored in float32,
 
 from __future__ import annotations
 
-import io
 import logging
 import pickle
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from pipeline.errors import DatasetError, OutputError
-from pipeline.files import write_bytes
+from pipeline.files import whole_file
 from training.loop import Trainer
 from training.validation import Validation
 
@@ -134,7 +133,29 @@ _DAMAGED = (
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    # By way of memory: torch's own file writer turns a full disk into a RuntimeError without its cause.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
+    with whole_file(path) as unfinished, unfinished.open("wb") as file:
+        sink: Any = _Sink(file)
+        try:
+            torch.save(state, sink)
+        except RuntimeError as error:  # torch's writer hides why the system refused
+            raise sink.refused or error from None
+
+
+class _Sink:
+    """A file for `torch.save` that remembers why a write failed."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.refused: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """As the file's own."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.refused = error
+            raise
+
+    def flush(self) -> None:
+        """As the file's own."""
+        self._file.flush()
