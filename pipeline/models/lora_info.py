@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+from pipeline.models.embedding_layout import EMBEDDINGS_KEY, embeddings_of_lora
 from pipeline.models.lora_file import LoraFile
 from pipeline.models.lora_layers import UNET, family_names
 
@@ -27,7 +28,14 @@ _TRAINING = {
     "modelspec.usage_hint": "usage",
     "modelspec.description": "description",
 }
-_SHOWN = {*_TRAINING, "modelspec.trigger_phrase", "ss_tag_frequency", "modelspec.title", "ss_output_name"}
+_SHOWN = {
+    *_TRAINING,
+    EMBEDDINGS_KEY,
+    "modelspec.trigger_phrase",
+    "ss_tag_frequency",
+    "modelspec.title",
+    "ss_output_name",
+}
 _NUM_TAGS, _WIDTH = 5, 300
 
 
@@ -56,6 +64,7 @@ def describe(lora: LoraFile, family: str) -> list[tuple[str, str]]:
             f"{numel / 1e6:.2f} million, " + _counts(Counter(str(t.dtype)[6:] for t in lora.state.values())),
         ),
         ("trigger", lora.metadata.get("modelspec.trigger_phrase", "not said")),
+        *(("embedding", f"{word} (belongs to it)") for word in embeddings_of_lora(lora.metadata)),
         *(("concept", concept) for concept in _concepts(lora.metadata.get("ss_tag_frequency"))),
     ]
     rows += [

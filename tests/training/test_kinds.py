@@ -14,6 +14,7 @@ from pipeline.errors import DatasetError, ModelError
 from pipeline.files import file_digest
 from pipeline.models import EmbeddingUse, LoraUse, apply_loras, encode_prompts, load_embeddings, load_model
 from pipeline.models.lora_file import read_lora
+from pipeline.models.lora_info import describe
 from training import run, session, sheet
 
 MakeDataset = Callable[[str], Path]
@@ -61,6 +62,7 @@ def test_pivotal_leaves_both_files_and_the_lora_names_its_embedding(
     named = json.loads(lora.metadata["lookdev.embeddings"])
     word = tmp_path / "out" / "embeddings" / named["irisbot"]["file"]
     assert named["irisbot"]["sha256"] == file_digest(word)
+    assert ("embedding", "irisbot (belongs to it)") in describe(lora, "mini")
     model = load_model(random_model, controls=())
     apply_loras(model, [LoraUse(result.result)])
     load_embeddings(model, [EmbeddingUse(word, "irisbot")])
