@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
-from torchvision.io import ImageReadMode, read_image
 
 from pipeline.models import Model, encode_captions, inject_lora
 from training.conditioning import further_arguments
@@ -24,12 +24,13 @@ class _Folder(TorchDataset[tuple[Tensor, str]]):
 
     def __init__(self, folder: Path) -> None:
         self.paths = sorted(folder.glob("*.png"))
-        side = read_image(str(self.paths[0])).shape[-1]
+        with Image.open(self.paths[0]) as picture:
+            side = picture.width
         self.transform = transforms.Compose(
             [
                 transforms.Resize(side),
                 transforms.CenterCrop(side),
-                transforms.ConvertImageDtype(torch.float32),
+                transforms.ToTensor(),
                 transforms.Normalize([0.5], [0.5]),
             ]
         )
@@ -38,9 +39,9 @@ class _Folder(TorchDataset[tuple[Tensor, str]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        picture = read_image(str(self.paths[index]), mode=ImageReadMode.RGB)
-        caption = self.paths[index].with_suffix(".txt").read_text(encoding="utf-8")
-        return self.transform(picture), caption
+        with Image.open(self.paths[index]) as picture:
+            pixels: Tensor = self.transform(picture.convert("RGB"))
+        return pixels, self.paths[index].with_suffix(".txt").read_text(encoding="utf-8")
 
 
 class PlainTrainer:
@@ -57,8 +58,8 @@ class PlainTrainer:
         )
         self.rates = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=settings.steps)
         self.scheduler = DDPMScheduler.from_config(dict(model.scheduler_config))
-        loader = DataLoader(_Folder(folder), batch_size=settings.batch, shuffle=True, drop_last=False)
-        self.batches = _endless(loader)
+        self.loader = DataLoader(_Folder(folder), batch_size=settings.batch, shuffle=True)
+        self.batches = _endless(self.loader)
 
     def take_step(self) -> float:
         """One optimizer step; returns the loss."""

@@ -39,22 +39,28 @@ WARM_UP = 2  # steps before the first round
 
 @dataclass
 class Contestant:
-    """One loop: a step, and the seconds of its rounds."""
+    """One loop: a step, and the seconds of its rounds, of the clock and of this process on all cores."""
 
     name: str
     step: Callable[[], object]
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
 
     def run_round(self, num_steps: int, device: torch.device) -> None:
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         for _ in range(num_steps):
             self.step()
         _finish(device)
         self.seconds.append(time.perf_counter() - started)
+        self.cpu_seconds.append(time.process_time() - started_cpu)
 
     def rate(self, images: int) -> float:
         """Images a second in the median round."""
         return images / statistics.median(self.seconds)
+
+    def cpu_rate(self, images: int) -> float:
+        """The same for each second of a core: on a busy machine it sways less."""
+        return images / statistics.median(self.cpu_seconds)
 
 
 @dataclass
@@ -163,7 +169,7 @@ def compare(
                 contestant.run_round(steps, place)
         shares = [None, *(share_inside(each, steps) for each in ours.values())]
         work = [None, *(_tera_flops(each) for each in ours.values())]
-    base = entered[0].rate(steps * batch)
+    base, base_cpu = entered[0].rate(steps * batch), entered[0].cpu_rate(steps * batch)
     return [
         {
             "loop": contestant.name,
@@ -171,6 +177,8 @@ def compare(
             "images/s": contestant.rate(steps * batch),
             "slowest round": steps * batch / max(contestant.seconds),
             "times plain": contestant.rate(steps * batch) / base,
+            "images per core second": contestant.cpu_rate(steps * batch),
+            "times plain, by core seconds": contestant.cpu_rate(steps * batch) / base_cpu,
             "inside forward + backward": "" if share is None else f"{100 * share.inside / share.whole:.1f} %",
             "TFLOP/s": "" if flops is None else f"{flops * contestant.rate(steps * batch) / batch:.3f}",
         }

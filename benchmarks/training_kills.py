@@ -31,14 +31,14 @@ from benchmarks.table import Value, markdown
 from pipeline.files import UNFINISHED
 from pipeline.image import write_png
 
-STEPS = 18
+STEPS = 12
 SETTINGS: Mapping[str, str] = {
     "adamw": """text_lr = 1e-4
 text_stop = 0.5
 ema = 0.9
 accumulate = 2
 validation = 1
-validate_every = 3
+validate_every = 4
 pick = "validation"
 noise_offset = 0.05
 prior_weight = 0.3
@@ -72,7 +72,7 @@ class Trial:
 
 
 def write_dataset(folder: Path, settings: str) -> Path:
-    """Six pictures of coarse noise with captions; a checkpoint every fourth step."""
+    """Six pictures of coarse noise with captions; a checkpoint every third step."""
     rng = np.random.default_rng(0)
     (folder / "images").mkdir(parents=True)
     for number in range(6):
@@ -83,7 +83,7 @@ def write_dataset(folder: Path, settings: str) -> Path:
     path = folder / "dataset.toml"
     path.write_text(
         'model = "mini"\nname = "iris"\n[[concept]]\ntrigger = "irisbot"\nclass = "person"\nkind = "object"\n'
-        f"[train]\nsteps = {STEPS}\nbatch = 2\nrank = 4\ncheckpoint_every = 4\n{settings}\n",
+        f"[train]\nsteps = {STEPS}\nbatch = 1\nrank = 4\ncheckpoint_every = 3\n{settings}\n",
         encoding="utf-8",
     )
     return path
