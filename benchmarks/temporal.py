@@ -7,12 +7,14 @@ pose; beside them what people do today to the same frame-by-frame result: smooth
 no passes) and a deflicker. Both were tuned on the tuning split, for PSNR. `keys, DIS` is `keys` with
 estimated motion in the place of motion, visible, ids and normals (depth and joints stay: the controls need
 them). Then two shots that defeat propagation. Renders are kept under
---out; the seconds are those of the first run, so take a fresh --out on an idle machine.
+--out; the seconds are those of the first run, so take a fresh --out on an idle machine. Processor seconds are
+of the whole call with the model loaded, all threads together: others on the machine hardly change them.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +27,22 @@ from benchmarks.film_shots import DEFEATING, KINDS, FilmShot, Split, film_shots,
 from benchmarks.perceptual import Perceptual
 from benchmarks.rivals import deflicker, smooth_along_flow
 from benchmarks.table import Value, markdown
+from pipeline import models
 from pipeline.errors import UserError
 from pipeline.files import write_text
 from pipeline.image import UInt8Array, read_png
 from pipeline.output import read_record, write_contact_sheet
+from pipeline.plan import make_plan
 from pipeline.preset import Beat, Control, Lora, Preset, Temporal
 from pipeline.render import render_shot
 from pipeline.shot import Shot, read_frames, read_pass
 from pipeline.steady.metrics import Step, e_warp, sharpness_ratio
 from pipeline.steady.picture import psnr, ssim
 from pipeline.steps import iterate_steps
+from pipeline.styling import load_stylist
 
 Method = Literal["frame", "blend", "keys"]
+KEPT: dict[str, models.Model] = {}  # the model, loaded once: its loading is in no figure
 ESTIMATED = ("motion", "visible", "normal", "ids")  # passes that estimated motion stands in for
 MEASURES = ("PSNR, dB", "SSIM", "LPIPS-like", "E_warp ratio", "E_warp, x 1e-4", "sharpness")
 
@@ -61,10 +67,13 @@ class Film:
 
 @dataclass(frozen=True)
 class Styled:
-    """A film styled; seconds and share of pixels denoised, a frame; None where we did not make it."""
+    """A film styled; seconds, processor seconds and share of pixels denoised, a frame; None where we did not
+    make it now.
+    """
 
     frames: UInt8Array
     seconds: float | None = None
+    processor: float | None = None
     denoised: float | None = None
 
 
@@ -98,11 +107,19 @@ def styled(film: Film, loras: Path, out: Path, method: Method, *, estimated: boo
     lora = loras / film.film.hero / f"{film.film.hero}.safetensors"
     # what the noise does to a key cancels in the mean with its mirror image
     preset = preset_of(film.film, lora, method, "mirrored" if method == "keys" else "fixed")
-    result = render_shot(shot, preset, out / (f"{method}-dis" if estimated else method))
+    started = time.process_time()
+    result = render_shot(shot, preset, out / (f"{method}-dis" if estimated else method), kept=KEPT)
+    processor = None if result.skipped else (time.process_time() - started) / result.num_frames
     record = read_record(result.record)
     files = sorted((result.video.parent / "frames").glob("styled.*.png"))
     seconds = record.seconds["frames"] / record.num_frames
-    return Styled(np.stack([read_png(file) for file in files]), seconds, record.denoised)
+    return Styled(np.stack([read_png(file) for file in files]), seconds, processor, record.denoised)
+
+
+def load_model(film: Film, loras: Path) -> None:
+    """Load the model, so that no film's figures hold it."""
+    lora = loras / film.film.hero / f"{film.film.hero}.safetensors"
+    load_stylist(make_plan(film.shot, preset_of(film.film, lora, "frame", "fixed")), kept=KEPT)
 
 
 def methods_of(film: Film, loras: Path, out: Path) -> dict[str, Styled]:
@@ -148,9 +165,10 @@ def over_shots(figures: Figures, results: Mapping[str, Mapping[str, Styled]]) ->
         row["sharpness to frame's"] = float(
             np.mean([figures[s][method]["sharpness"] / figures[s]["frame"]["sharpness"] for s in shots])
         )
-        for name in ("seconds", "denoised"):
+        for name in ("seconds", "processor", "denoised"):
             values = [getattr(results[shot][method], name) for shot in shots]
-            row[f"{name} a frame"] = "" if None in values else float(np.mean(values))
+            title = {"processor": "processor seconds"}.get(name, name)
+            row[f"{title} a frame"] = "" if None in values else float(np.mean(values))
         rows.append(row)
     return rows
 
@@ -228,6 +246,8 @@ def main(split: Split, names: tuple[str, ...], loras: Path, out: Path) -> None:
     try:
         for each in film_shots(split, names=names or None):
             film = Film.of(each, out / "shots")
+            if not KEPT:
+                load_model(film, loras)
             results[each.name] = methods_of(film, loras, out)
             figures[each.name] = {
                 method: measure(film, result, perceptual) for method, result in results[each.name].items()
