@@ -6,6 +6,7 @@ import itertools
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pipeline.image import read_png
 from pipeline.preset import load_preset
 from pipeline.render import Machine, RenderResult, render_shot
 from pipeline.shot import Shot, open_shot, write_shot
+from pipeline.styling import Stylist
 
 NUM_FRAMES = 20
 
@@ -102,7 +104,13 @@ def test_another_plan_throws_keys_and_timeline_away(shot: Shot, preset: Path, tm
 
 @pytest.mark.parametrize(
     "override",
-    ["temporal.noise=carried", "temporal.noise=fresh", "temporal.grain=4.0", "temporal.grain=auto"],
+    [
+        "temporal.noise=carried",
+        "temporal.noise=fresh",
+        "temporal.noise=mirrored",
+        "temporal.grain=4.0",
+        "temporal.grain=auto",
+    ],
 )
 def test_noise_and_grain_resume_to_the_same_bytes(
     shot: Shot, preset: Path, tmp_path: Path, override: str
@@ -112,6 +120,25 @@ def test_noise_and_grain_resume_to_the_same_bytes(
         render(shot, preset, tmp_path / "parts", override, stop_after=9)
     render(shot, preset, tmp_path / "parts", override)
     assert frame_bytes(tmp_path / "parts") == frame_bytes(tmp_path / "whole")
+
+
+def test_mirrored_noise_turns_the_sign_of_every_second_key(
+    shot: Shot, preset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[np.ndarray] = []
+    style = Stylist.style
+
+    def watched(self: Stylist, frames: Any, inputs: Any, **how: Any) -> Any:
+        if how.get("together"):
+            drawn.append(how["noise"])
+        return style(self, frames, inputs, **how)
+
+    monkeypatch.setattr(Stylist, "style", watched)
+    render(shot, preset, tmp_path, "temporal.noise=mirrored", "temporal.key_every=6")
+    (noise,) = drawn
+    assert len(noise) >= 4 and 0.9 < noise[0].std() < 1.1
+    for n, each in enumerate(noise):
+        np.testing.assert_array_equal(each, noise[0] * (-1) ** n)
 
 
 def test_many_keys_a_hole_and_a_late_stop(
