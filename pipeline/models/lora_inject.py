@@ -30,10 +30,10 @@ from pipeline.models.lora_kinds import (
     LORA_KINDS,
     Ranks,
     alpha_of,
-    even_scale,
     in_file,
     out_of_file,
     parts_of,
+    settle,
 )
 from pipeline.models.lora_layers import UNET, layers_of
 from pipeline.models.lora_place import model_layers
@@ -81,7 +81,7 @@ def inject_lora(
                 _wrap(part, text_targets(part), kind, rank, alpha)
     parameters: dict[bool, list[nn.Parameter]] = {False: [], True: []}
     for address, layer in _lora_layers(model).items():
-        even_scale(layer)
+        settle(layer)
         for _, weight in parts_of(layer):
             weight.data = weight.data.float()
             weight.requires_grad_(True)

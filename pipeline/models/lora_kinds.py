@@ -112,8 +112,15 @@ def out_of_file(suffix: str, tensor: Tensor, like: Tensor) -> Tensor:
     return tensor.reshape(like.shape) if suffix == ".dora_scale" else tensor
 
 
-def even_scale(layer: Any) -> None:
-    """Give a LoKr of two whole factors the scale 1 that every reader gives it; LyCORIS trains it so too."""
+def settle(layer: Any) -> None:
+    """Make an injected layer what its file will be.
+
+    A LoKr of two whole factors gets the scale 1 that every reader gives it; LyCORIS trains it so too. In
+    training mode peft leaves a LoHa or LoKr out where `torch.rand(1) > 0.0` does not hold, which is once in
+    2 ** 24 times: a dropout below 0 keeps it always.
+    """
+    if not isinstance(layer, LoraLayer):
+        layer.module_dropout[ADAPTER] = -1.0
     if isinstance(layer, LoKrLayer) and ADAPTER in layer.lokr_w1 and ADAPTER in layer.lokr_w2:
         layer.alpha[ADAPTER] = layer.r[ADAPTER]
         layer.scaling[ADAPTER] = 1.0

@@ -107,6 +107,19 @@ def test_an_untrained_kind_changes_no_bit_and_its_state_comes_back_whole(
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(said(model), said(fresh), strict=True))
 
 
+@pytest.mark.parametrize("kind", ["loha", "lokr"])
+def test_training_mode_leaves_no_layer_out_by_chance(
+    random_model: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(random_model, controls=())
+    injected(model, kind)
+    expected = said(model)[0]
+    model.unet.train()  # as gradient checkpointing has it
+    plain = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda *size, **more: plain(*size, **more) * 0.0)
+    assert torch.equal(said(model)[0], expected)
+
+
 def narrow_sdxl() -> Model:
     """SDXL's topology with few channels and both text encoders; no VAE, no tokenizer."""
     parts = narrow_model("sdxl")
@@ -122,17 +135,23 @@ def narrow_sdxl() -> Model:
     )
 
 
-@pytest.mark.parametrize("kind", ["dora", "lokr"])
-def test_sdxl_has_both_text_encoders_and_every_program_reads_the_file(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "layout"), [("dora", "kohya"), ("lokr", "kohya"), ("lora", "peft")])
+def test_sdxl_has_both_text_encoders_and_every_program_reads_the_file(
+    kind: str, layout: str, tmp_path: Path
+) -> None:
     trained, fresh = narrow_sdxl(), narrow_sdxl()
     assert isinstance(trained.unet, UNet2DConditionModel)
     base = said(fresh)
     injected(trained, kind)
     path = tmp_path / "x.safetensors"
-    state, metadata = save.trained_file(trained, path, {}, kind=kind, layout="kohya")
-    starts = {key.partition("_text_model")[0] for key in state if "text_model" in key}
-    assert starts == {"lora_te1", "lora_te2"}
-    assert any(key.startswith("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q") for key in state)
+    state, metadata = save.trained_file(trained, path, {}, kind=kind, layout=layout)
+    starts = {key.partition("text_model")[0] for key in state if "text_model" in key}
+    if layout == "kohya":
+        block = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
+        assert starts == {"lora_te1_", "lora_te2_"} and any(key.startswith(block) for key in state)
+    else:
+        block = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q."
+        assert starts == {"text_encoder.", "text_encoder_2."} and any(key.startswith(block) for key in state)
     write_lora(path, state, metadata=metadata)
     apply_loras(fresh, [LoraUse(path)])
     for ours, theirs, before in zip(said(trained), said(fresh), base, strict=True):
