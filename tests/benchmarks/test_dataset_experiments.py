@@ -8,8 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ablation import HERO, NUM_FEW, caption_variants, everything, exposure_variants, named
-from benchmarks.moments import SIZE, moments
+from benchmarks.ablation import (
+    HERO,
+    NUM_FEW,
+    caption_variants,
+    character_row,
+    everything,
+    exposure_variants,
+    kind_variants,
+    named,
+)
+from benchmarks.concepts import Judged
+from benchmarks.judging import Choice
+from benchmarks.moments import SIZE, Moment, moments
 from benchmarks.variants import is_profile, stills, write_variant
 from benchmarks.view_gap import Seen, Truths, audit_lines, datasets, row, seen
 from pipeline.models import FAMILIES
@@ -90,3 +101,26 @@ def test_the_table_of_views_compares_the_same_moments() -> None:
     line = row("without profiles", "profile view", worse, "otto", best)
     assert line["nearest to otto"] == 0.5 and line["view recognised"] == 0.0 and line["of heads"] == 1
     assert line["figure, to all views"] == "+0.100 +- 0.000"
+
+
+def test_kinds_learn_from_the_same_images_at_rates_of_their_own(tmp_path: Path) -> None:
+    lora = _load(write_variant(caption_variants()["negative captions"], tmp_path))
+    for kind, variant in kind_variants().items():
+        data = _load(write_variant(variant, tmp_path))
+        assert [example.caption for example in data.examples] == [each.caption for each in lora.examples]
+        assert (data.file.train.kind, data.file.train.steps) == (kind, lora.file.train.steps)
+    assert data.file.train.lr < 0.1 * lora.file.train.lr  # the last is the whole model
+
+
+def test_ablation_rows_count_likeness_and_leak() -> None:
+    own, plain = moments(HERO, "tuning", 1)[0], moments("none", "tuning", 1)[0]
+
+    def taken(moment: Moment, name: str) -> Judged:
+        distances = dict.fromkeys(("iris", "otto", moment.right["who"]), 0.4) | {name: 0.2}
+        return Judged(moment, moment.frame.film, {"who": Choice.of(distances)})
+
+    likeness = [taken(own, "iris")] * 3 + [taken(own, "otto")]
+    ordinary = [taken(plain, plain.right["who"]), taken(plain, "iris")]
+    line = character_row("LoRA", 60.0, likeness, ordinary)
+    assert (line["likeness"], line["leak"], line["others still right"]) == (0.75, 0.5, 0.5)
+    assert line["distance to own"] == pytest.approx(0.25) and line["nearest other"] == pytest.approx(0.35)
