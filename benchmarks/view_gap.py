@@ -1,10 +1,11 @@
 """What a training loses when its dataset lacks a view, and whether the audit said so beforehand.
 
-    python -m benchmarks.view_gap
+    python -m benchmarks.view_gap --hero otto
 
-One character is trained three times with the same exposures: on all images, without the profiles, and without
-as many images of other views. Held-out moments in profile and from behind are judged: is it the character (12
-cast members), and is it that view (its head against the heads of the same moment turned to the other views)?
+One character is trained twice with the same exposures: on all images and without the profiles; with --others
+a third time, without as many images of other views. Held-out moments in profile and from behind are judged:
+is it the character (12 cast members), and is it that view (its head against the heads of the same moment turned
+to the other views)?
 Datasets, LoRAs, renders and choices are kept under --out; an interrupted training goes on.
 """
 
@@ -63,9 +64,11 @@ def without_others(all_stills: Sequence[Still]) -> list[Still]:
     return kept
 
 
-def datasets(hero: str, out: Path) -> dict[str, Path]:
-    """Label -> dataset file: the sample as it is, and two made of it with the same number of exposures."""
-    fewer = {"without profiles": without_profiles, "as many others fewer": without_others}
+def datasets(hero: str, out: Path, *, others: bool = True) -> dict[str, Path]:
+    """Label -> dataset file: the sample as it is, and one or two made of it, shown as often in all."""
+    fewer = {"without profiles": without_profiles}
+    if others:
+        fewer["as many others fewer"] = without_others
     found = {"all views": SAMPLES[hero] / "dataset.toml"}
     for label, keep in fewer.items():
         found[label] = write_variant(Variant(f"{hero}-{label.replace(' ', '-')}", (Part(hero, keep),)), out)
@@ -158,13 +161,14 @@ def row(label: str, wanted: str, judged: Sequence[Seen], hero: str, best: Sequen
 
 @click.command(help=__doc__)
 @click.option("--hero", type=click.Choice(["iris", "otto"]), default="otto", show_default=True)
+@click.option("--others", is_flag=True, help="also train without as many images of other views")
 @click.option("--frames", type=click.IntRange(min=1), default=20, show_default=True, help="for each view")
 @click.option("--split", type=click.Choice(["tuning", "held-out"]), default="held-out", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)
-def main(hero: str, frames: int, split: Split, out: Path) -> None:
+def main(hero: str, others: bool, frames: int, split: Split, out: Path) -> None:
     try:
         trained = []
-        for label, path in datasets(hero, out / "datasets").items():
+        for label, path in datasets(hero, out / "datasets", others=others).items():
             asked = audit_lines(path) or ["nothing"]
             click.echo(f"audit, {label}: shoot: {'; '.join(asked)}")
             result = train_from_file(path, out=out / "loras" / read_dataset_file(path).name)
