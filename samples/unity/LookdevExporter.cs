@@ -135,7 +135,7 @@ public sealed class LookdevExporter : MonoBehaviour
         if (++_done < numFrames) return;
         File.WriteAllText(Path.Combine(folder, "joints.json"), "{\"joints\": \"coco18\", \"frames\": [\n" + _joints + "\n]}\n");
         File.WriteAllText(Path.Combine(folder, "shot.toml"), $"fps = \"{framesPerSecond}/1\"\n");
-        Debug.Log($"lookdev: {numFrames} frames in {Path.GetFullPath(folder)}; next: lookdev shot probe");
+        Debug.Log($"lookdev: {numFrames} frames in {Path.GetFullPath(folder)}; next: lookdev shot probe --one-frame");
         enabled = false;
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.motion import write_encoded
 from benchmarks.warp_error import WANTED, measure
 from pipeline.shot import Shot, open_shot, probe_motion, read_joints, read_motion, read_pass
 from pipeline.shot.inspect import inspect_shot
@@ -39,6 +40,16 @@ def test_the_probe_finds_blenders_vectors_with_the_label_withheld(tmp_path: Path
     found = probe_motion(open_shot(root))
     assert found.encoding is not None and found.encoding.name == "blender"
     assert found.encoding == open_shot(ROOT).motion
+
+
+def test_the_length_of_a_shutters_vectors_is_seen_in_texture(shot: Shot, tmp_path: Path) -> None:
+    """0.6 of a frame, as Unity would write it, and no joints to help: within 5 %."""
+    root = write_encoded(shot, "unity, 0.6 of a frame", tmp_path / "walk").root
+    (root / "joints.json").unlink()
+    found = probe_motion(open_shot(root)).encoding
+    assert found is not None and found.backward is not None and found.forward is None
+    assert found.backward.unit == "uv"
+    np.testing.assert_allclose(found.backward.scale, (-1 / 0.6, 1 / 0.6), rtol=0.05)
 
 
 def test_the_vectors_carry_the_pictures(shot: Shot) -> None:
