@@ -116,9 +116,17 @@ def flow_of(sample: Sample, reading: VectorEncoding | None, channels: tuple[str,
 
 
 def score(
-    samples: Sequence[Sample], candidates: Sequence[VectorEncoding], channels: tuple[str, str]
+    samples: Sequence[Sample],
+    candidates: Sequence[VectorEncoding],
+    channels: tuple[str, str],
+    *,
+    cubic: bool = False,
 ) -> list[Scored]:
-    """All candidates and "nothing moves", best first. Samples without enough motion must be left out."""
+    """All candidates and "nothing moves", best first. Samples without enough motion must be left out.
+
+    `cubic`: fetch by cubic interpolation. Linear blurs between pixels, which speaks for vectors that are
+    too short; for readings that differ by much it is good enough.
+    """
     weights = [np.square(_gradient(sample)).sum(axis=1) for sample in samples]
     caps = []
     for sample in samples:
@@ -127,7 +135,7 @@ def score(
     scored = []
     for reading in (None, *candidates):
         errors = tuple(
-            _errors(sample, flow_of(sample, reading, channels), cap)
+            _errors(sample, flow_of(sample, reading, channels), cap, cubic=cubic)
             for sample, cap in zip(samples, caps, strict=True)
         )
         total = sum(float(w @ e) for w, e in zip(weights, errors, strict=True))
@@ -176,7 +184,7 @@ def _gradient(sample: Sample) -> Float32Array:
     return gradient
 
 
-def _errors(sample: Sample, flow: Float32Array, cap: float) -> NDArray[np.float64]:
+def _errors(sample: Sample, flow: Float32Array, cap: float, *, cubic: bool = False) -> NDArray[np.float64]:
     """Squared difference to the better neighbour at each point [N], at most `cap`, as off the frame."""
     height, width = sample.luma.shape[1:]
     x, y = sample.points[:, 0], sample.points[:, 1]
@@ -186,7 +194,7 @@ def _errors(sample: Sample, flow: Float32Array, cap: float) -> NDArray[np.float6
         u, v = x + sign * flow[:, 0], y + sign * flow[:, 1]
         inside = (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)  # False for nan
         place = [np.where(inside, axis, np.float32(0.0))[None] for axis in (u, v)]
-        fetched = cv2.remap(luma, place[0], place[1], cv2.INTER_LINEAR)[0]
+        fetched = cv2.remap(luma, *place, cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR)[0]
         best = np.minimum(best, np.where(inside, (fetched - now) ** 2, cap))
     return best
 
@@ -225,7 +233,7 @@ def _refined(samples: Sequence[Sample], reading: VectorEncoding, channels: tuple
     low, high = -0.25, 0.25  # octaves round the grid's best
 
     def error(octave: float) -> float:
-        scored = score(samples, [_scaled(reading, 2.0**octave)], channels)
+        scored = score(samples, [_scaled(reading, 2.0**octave)], channels, cubic=True)
         return next(each.error for each in scored if each.reading is not None)
 
     for _ in range(12):  # 0.5 octave * 0.618^12 = 0.1 %
