@@ -6,8 +6,8 @@
 Stage shots are written as Unity, Blender, Unreal and plain pixel buffers would hold them, always under the
 channel names R G B A. A case is right if the probe names the direction and the flow read back is within
 0.05 px of the truth at every point that both frames see. A shot in which nothing moves must be refused.
-Vectors over a part of a frame (a shutter) or over two frames have a factor that is measured: there 8 % of the
-vector's length are allowed. --bare takes the joints away: most renderers write none.
+Vectors over a part of a frame (a shutter) or over two frames have a factor that is measured: there 12 % of
+the vector's length are allowed. --bare takes the joints away: most renderers write none.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ SHUTTERS: dict[str, tuple[Encode, bool]] = {
     "unity, 0.6 of a frame": (lambda f, b: -b / _size(b) * np.array([0.6, -0.6], np.float32), True),
     "pixels, two frames": (lambda f, b: b * np.float32(2.0), True),
 }
-WANTED_SHARE = 0.08  # of a vector's length, where a factor has to be measured
+WANTED_SHARE = 0.12  # of a vector's length, where a factor has to be measured: light shortens it
 
 
 def fresh_scenes(seed: int, count: int) -> dict[str, Scene]:

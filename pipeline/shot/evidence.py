@@ -20,7 +20,7 @@ from pipeline.shot.hypotheses import (
 )
 from pipeline.shot.probe_joints import ONE_FRAME, JointSteps, compare_joints, length_ratio
 
-ANOTHER_LENGTH = 0.12  # a fitted factor nearer to 1 is the convention itself: fits are up to 6 % short
+ANOTHER_LENGTH = 0.12  # a fitted factor nearer to 1 is the convention itself: fits are up to 11 % short
 
 
 @dataclass(frozen=True)

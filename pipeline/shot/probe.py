@@ -175,6 +175,13 @@ def _combine(
             )
         direction = _conventional(first, pairs)
         note = "; speeds are even, so to t-1 and to t+1 agree to 0.05 px and the convention was taken"
+    assert first.reading is not None
+    factor = factor_of(first.reading)
+    if factor != 1.0:
+        note += (
+            f"; {factor:.3g} times as long as over one frame, as the pictures show, which on grey renders may be "
+            "a tenth short: write the renderer's own number over it where you know it"
+        )
     vectors = {direction: _pointed(first, direction)}
     if second is not None:
         opposite = "forward" if direction == "backward" else "backward"
