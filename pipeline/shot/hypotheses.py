@@ -194,7 +194,8 @@ def _errors(sample: Sample, flow: Float32Array, cap: float, *, cubic: bool = Fal
         u, v = x + sign * flow[:, 0], y + sign * flow[:, 1]
         inside = (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)  # False for nan
         place = [np.where(inside, axis, np.float32(0.0))[None] for axis in (u, v)]
-        fetched = cv2.remap(luma, *place, cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR)[0]
+        between = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+        fetched = cv2.remap(luma, place[0], place[1], between)[0]
         best = np.minimum(best, np.where(inside, (fetched - now) ** 2, cap))
     return best
 
