@@ -114,8 +114,10 @@ def caption(dataset_file: Path, template: str | None, model: str | None, plain: 
     model sees, if one is at hand; the trigger goes in, invariants stay out. Captions that are there stay as
     they are. Shows all of them first.
     """
+    from training.curate.audit import needs_detector
     from training.curate.caption import DEFAULT_TEMPLATE, propose_captions, write_captions
     from training.curate.describe import USUAL_MODEL, load_captioner
+    from training.curate.detect import find_detector
     from training.curate.tokens import load_tokens
 
     file = read_dataset_file(dataset_file)
@@ -127,11 +129,20 @@ def caption(dataset_file: Path, template: str | None, model: str | None, plain: 
             if model is not None:
                 raise
             click.echo(f"note: by the template alone: {error}", err=True)
+    detect = None
+    if needs_detector(dataset_file, file):
+        with contextlib.suppress(ModelError):  # then views stay out of the captions, as the audit tells
+            detect = find_detector()
     if describe is not None:
         with contextlib.suppress(ModelError):  # not counted: lint says so
             tokens = load_tokens(dataset_file, file)
     proposals = propose_captions(
-        dataset_file, file, template=template or DEFAULT_TEMPLATE, describe=describe, tokens=tokens
+        dataset_file,
+        file,
+        template=template or DEFAULT_TEMPLATE,
+        describe=describe,
+        detect=detect,
+        tokens=tokens,
     )
     for proposal in proposals:
         click.echo(f"{proposal.path}: {proposal.caption}")
@@ -157,10 +168,17 @@ def capture(film: Path, out: Path | None, count: int) -> None:
     """
     from pipeline.shot import open_shot
     from training.curate.capture import capture as take
+    from training.curate.detect import find_detector
 
     shot = open_shot(film)
     place = out or Path("out") / "datasets" / shot.name
-    done = take(shot, place, count=count)
+    detect = None
+    if "joints" not in shot.passes:
+        try:
+            detect = find_detector()
+        except ModelError as error:
+            click.echo(f"note: not spread over views, the film has no joints: {error}", err=True)
+    done = take(shot, place, count=count, detect=detect)
     passed = ", ".join(f"{number} {why}" for why, number in done.film.passed_over.items())
     click.echo(
         f"{film}: {shot.num_frames} frames in {len(done.film.cuts)} shots; passed over: {passed or 'none'}"

@@ -14,6 +14,7 @@ from pipeline.errors import DatasetError
 from pipeline.files import write_text
 from training.captions import lint
 from training.curate.describe import Describe, adapt, merged
+from training.curate.detect import Detect
 from training.curate.measure import measure
 from training.curate.scan import scan
 from training.curate.tokens import Tokens
@@ -43,15 +44,16 @@ def propose_captions(
     *,
     template: str = DEFAULT_TEMPLATE,
     describe: Describe | None = None,
+    detect: Detect | None = None,
     tokens: Tokens | None = None,
 ) -> list[Proposal]:
     """Captions for the images of the dataset file at `path` whose caption file is missing.
 
     `template` is comma-separated; {class}, {trigger}, {framing}, {view} and {light} are replaced, and a part
     whose fact is not known is left out. `describe` is a captioning model: its words stand behind the
-    template's, without who it is and without invariants, as many as `tokens` leave room for. Raises
-    `DatasetError`: an unknown field, no {trigger}, an unreadable image, or a caption that would name an
-    invariant.
+    template's, without who it is and without invariants, as many as `tokens` leave room for. `detect` finds
+    the joints of images that have none. Raises `DatasetError`: an unknown field, no {trigger}, an unreadable
+    image, or a caption that would name an invariant.
     """
     proposals = []
     for folder in scan(path, file):
@@ -59,8 +61,11 @@ def propose_captions(
         for still in folder.stills:
             if still.caption_path.exists():
                 continue
-            seen = look(still.path.stem, "", known, trigger=folder.concept.trigger)
             picture = read_picture(still.path).pixels
+            seen = look(still.path.stem, "", known, trigger=folder.concept.trigger)
+            if seen.figure is None and detect is not None and folder.concept.kind == "character":
+                trigger = folder.concept.trigger
+                seen = look(still.path.stem, "", known, trigger=trigger, detected=detect(picture))
             level, tint = measure(picture).light.split()
             light = " ".join(word for word in (_LEVELS[level], _TINTS[tint]) if word)
             facts = {

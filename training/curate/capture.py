@@ -24,11 +24,13 @@ from pipeline.files import write_text
 from pipeline.image import UInt8Array, resize, write_png
 from pipeline.output import write_contact_sheet
 from pipeline.shot import FrameJoints, Shot, read_frames, read_joints, write_joints
+from training.curate.detect import Detect
 from training.curate.film import Candidate, Film, OnFrame, find_candidates
 from training.curate.spread import choose_spread
 from training.curate.views import framing_of, main_figure, view_of
 
 log = logging.getLogger(__name__)
+LOOKED_AT = 6
 _CELL, _COLUMNS, _STRIP = 160, 5, 16  # pixels of a cell's height, cells in a row, pixels of the text below
 
 
@@ -42,8 +44,12 @@ class Captured:
     dataset: Path
 
 
-def capture(shot: Shot, out: Path, *, count: int, on_frame: OnFrame | None = None) -> Captured:
+def capture(
+    shot: Shot, out: Path, *, count: int, detect: Detect | None = None, on_frame: OnFrame | None = None
+) -> Captured:
     """Take up to `count` frames of `shot` into `out`. The same film gives the same files.
+
+    `detect` finds joints where the film has none, on `LOOKED_AT` times as many frames as are taken.
 
     Raises `DatasetError` where no frame can be used, `ShotError` for one that cannot be read, `OutputError`
     where `out` holds a dataset already or the system refuses.
@@ -56,8 +62,11 @@ def capture(shot: Shot, out: Path, *, count: int, on_frame: OnFrame | None = Non
     if not film.candidates:
         why = ", ".join(f"{number} {reason}" for reason, number in film.passed_over.items())
         raise DatasetError(f"{shot.root}: none of {shot.num_frames} frames can be used: {why}")
-    joints = _joints(shot, film.candidates)
-    chosen = sorted(choose_spread(film.candidates, count, joints), key=lambda each: each.index)
+    candidates: Sequence[Candidate] = film.candidates
+    if detect is not None and "joints" not in shot.passes:
+        candidates = choose_spread(candidates, LOOKED_AT * count)
+    joints = _joints(shot, candidates, detect)
+    chosen = sorted(choose_spread(candidates, count, joints), key=lambda each: each.index)
     digits = max(6, len(str(max(shot.frame_numbers))))
     images, cells, records, known = [], [], [], []
     for each in chosen:
@@ -94,10 +103,12 @@ def skeleton(name: str) -> str:
     )
 
 
-def _joints(shot: Shot, candidates: Sequence[Candidate]) -> Mapping[int, FrameJoints]:
-    """The joints of the candidates by frame index; empty where the film has none."""
+def _joints(shot: Shot, candidates: Sequence[Candidate], detect: Detect | None) -> Mapping[int, FrameJoints]:
+    """The joints of the candidates by frame index; empty where neither film nor detector gives any."""
     if "joints" not in shot.passes:
-        return {}
+        if detect is None:
+            return {}
+        return {each.index: detect(read_frames(shot, each.index, each.index + 1)[0]) for each in candidates}
     return {each.index: read_joints(shot, each.index, each.index + 1)[0] for each in candidates}
 
 

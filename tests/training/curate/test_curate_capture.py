@@ -154,6 +154,8 @@ def test_a_film_without_a_usable_frame_is_one_line(
     encode_video([np.zeros((12, 64, 64, 3), np.uint8)], path, fps=Fraction(24))
     assert cli.main(["dataset", "capture", str(path), "--out", str(tmp_path / "new")]) == 2
     said = capsys.readouterr().err
-    assert "none of 12 frames can be used: 12 dark or blown out" in said and said.count("\n") == 1
+    note, error = said.splitlines()
+    assert note.startswith("note: not spread over views") and error.startswith("error: ")
+    assert "none of 12 frames can be used: 12 dark or blown out" in error
     assert not (tmp_path / "new").exists()
     assert cli.main(["dataset", "capture", str(tmp_path / "no.mp4")]) == 2

@@ -14,13 +14,15 @@ import pytest
 from pipeline import cli
 from pipeline.errors import ModelError
 from pipeline.image import UInt8Array, read_image, write_png
-from pipeline.shot import FrameJoints
+from pipeline.shot import FrameJoints, open_shot, read_frames, read_joints
 from samples.stage.datasets import CONCEPTS
 from training.curate.audit import audit_dataset, needs_detector
+from training.curate.caption import propose_captions
+from training.curate.capture import capture
 from training.curate.detect import find_detector
 from training.curate.faces import face_of
 from training.curate.outliers import unlikeness
-from training.curate.views import read_known
+from training.curate.views import read_known, view_of
 from training.schema import read_dataset_file
 
 SAMPLES = Path(__file__).resolve().parents[3] / "samples"
@@ -67,6 +69,35 @@ def test_views_of_photographs_come_from_the_detector(photographs: Path) -> None:
     pairs = zip(seeing.images, exact.images, strict=True)
     assert sum(a.seen.view == b.seen.view for a, b in pairs) >= 17  # of 20; hidden points cost a few
     assert sum(image.pattern is not None for image in seeing.images) >= 10
+
+
+def test_captions_say_the_views_that_the_detector_sees(photographs: Path) -> None:
+    for number in (1, 3, 9):
+        (photographs.parent / "images" / f"{number:04d}.txt").unlink()
+    file = read_dataset_file(photographs)
+    for detect, known in ((None, False), (as_detected(OTTO), True)):
+        said = [each.caption for each in propose_captions(photographs, file, detect=detect)]
+        assert [" view" in caption for caption in said] == [known] * 3
+
+
+def test_a_film_without_joints_is_spread_over_the_views_that_a_detector_sees(tmp_path: Path) -> None:
+    """Otto turns round in a closeup: with his joints the choice covers more views than without."""
+    shot = open_shot(SAMPLES / "shots" / "profile_turn")
+    blind = replace(shot, passes={"rgb": shot.passes["rgb"]})
+    exact = read_joints(shot, 0, shot.num_frames)
+    at = {read_frames(shot, t, t + 1)[0].tobytes(): t for t in range(shot.num_frames)}
+    asked = []
+
+    def detect(picture: UInt8Array) -> FrameJoints:
+        asked.append(at[picture.tobytes()])
+        return exact[asked[-1]]
+
+    done = capture(blind, tmp_path / "new", count=3, detect=detect)
+    assert 3 <= len(asked) <= 18
+    known = read_known(tmp_path / "new" / "images")
+    assert sorted(known) == sorted(int(path.stem) for path in done.images)
+    views = {view_of(frame.figures[0], frame.camera) for frame in known.values()}
+    assert len(views) >= 2
 
 
 def test_without_weights_the_audit_says_so_and_goes_on(
