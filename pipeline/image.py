@@ -216,22 +216,37 @@ def _decode(path: Path, flags: int, error: type[UserError]) -> NDArray[Any]:
 
 def is_whole_png(path: Path) -> bool:
     """Whether `path` is a PNG whose chunks fit their checksums up to the end mark; nothing is decoded."""
+    return _png_chunks(path) is not None
+
+
+def png_text(path: Path, keyword: str) -> str | None:
+    """What a whole PNG says by a keyword in Latin-1 (`write_png`); None where it says nothing, or is none."""
+    for kind, data in _png_chunks(path) or ():
+        name, _, text = data.partition(b"\0")
+        if kind == b"tEXt" and name == keyword.encode("latin-1"):
+            return text.decode("latin-1")
+    return None
+
+
+def _png_chunks(path: Path) -> list[tuple[bytes, bytes]] | None:
+    """The chunks (kind, data) of a whole PNG, else None."""
     try:
         data = path.read_bytes()
     except OSError:
-        return False
-    at = len(PNG_SIGNATURE)
+        return None
+    at, chunks = len(PNG_SIGNATURE), list[tuple[bytes, bytes]]()
     if data[:at] != PNG_SIGNATURE:
-        return False
+        return None
     while at + PNG_CHUNK_FRAME <= len(data):
         end = at + PNG_CHUNK_FRAME + int.from_bytes(data[at : at + 4], "big")
         checksum = int.from_bytes(data[end - 4 : end], "big")
         if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != checksum:
-            return False
-        if data[at + 4 : at + 8] == PNG_END[:4]:
-            return True
+            return None
+        chunks.append((data[at + 4 : at + 8], data[at + 8 : end - 4]))
+        if chunks[-1][0] == PNG_END[:4]:
+            return chunks
         at = end
-    return False
+    return None
 
 
 @contextlib.contextmanager

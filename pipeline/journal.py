@@ -99,8 +99,9 @@ class Journal:
         for frame in self.frames.glob("styled.*.png"):
             if frame.name not in kept:
                 frame.unlink()
-        for key in (*self.keys.glob("key.*.png"), *self.keys.glob("timeline.*")):
-            key.unlink()
+        keys = () if self.plan.method == "keys" else self.keys.glob("key.*.png")  # each says what it is of
+        for file in (*keys, *self.keys.glob("timeline.*")):
+            file.unlink()
         for video in (self.folder / f"{self.plan.shot}{suffix}" for suffix in (".mp4", ".mov", ".wav")):
             video.unlink(missing_ok=True)
         for picture in (self.folder / "exr").glob("*.exr"):
@@ -117,6 +118,17 @@ class Journal:
         """The file that says which frames of this plan are keys, once that was decided."""
         file = self.keys / TIMELINE
         return file if file.is_file() and self._belongs() else None
+
+    def key(self, index: int) -> Path:
+        """The file of the styled key with this index; it carries the source's frame number."""
+        return self.keys / f"key.{self.plan.frame_numbers[index]:04d}.png"
+
+    def keep_keys(self, indices: Iterable[int]) -> None:
+        """Remove the keys of an earlier plan that are none of this one's."""
+        kept = {self.key(index) for index in indices}
+        with writing(self.keys):
+            for file in set(self.keys.glob("key.*.png")) - kept:
+                file.unlink()
 
     def num_keys(self) -> int:
         """How many styled keys of this plan are there."""

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.footage import Footage
-from pipeline.image import Float32Array, UInt8Array, is_whole_png, read_png, write_png
+from pipeline.image import Float32Array, UInt8Array, png_text, read_png, write_png
 from pipeline.patches import Job, box_around, box_of, paint
+from pipeline.plan import key_digest
 from pipeline.shot import Shot
 from pipeline.steady.agree import agree, steadied
 from pipeline.steady.blend import to_uint8
@@ -38,6 +39,7 @@ from pipeline.timeline import Stretch
 
 JOINT = 8  # keys that look at each other in one batch, the anchor among them
 CRISP = 1.04  # of the keys' fine energy: what is given back is for the picture as a whole, not place by place
+DEPENDS = "depends"  # the text in a styled key's file: the digest of what decides it
 MEASURED = 2  # keys whose grain is measured
 AGREE_REACH = 3  # keys either way whose colours a key is brought to agree with
 
@@ -282,15 +284,22 @@ class Carrier:
     def _style(self, n: int) -> int:
         """Style a batch of keys, what is there from an earlier run stays; returns how many frames it took."""
         group = self._groups[n]
-        if all(is_whole_png(self._file(key)) for key in group):
+        if all(self._is_there(key) for key in group):
             return 0
         plan = self.stylist.plan
         inputs = Inputs.joined([read_inputs(self.shot, plan, key, key + 1) for key in group])
         styled = self.stylist.style(group, inputs, noise=self._noise_of(group), together=True)
         for key, frame in zip(group, styled, strict=True):
             if self._batch_of(key) == n:
-                write_png(self._file(key), frame)
+                write_png(self._file(key), frame, texts={DEPENDS: self._digest(n)})
         return len(group)
+
+    def _is_there(self, key: int) -> bool:
+        """Whether a key was styled as it would be now, by this plan or an earlier one."""
+        return png_text(self._file(key), DEPENDS) == self._digest(self._batch_of(key))
+
+    def _digest(self, n: int) -> str:
+        return key_digest(self.stylist.plan, self._groups[n], keys=self.stretch.keys)
 
     def denoised(self) -> float:
         """Frames' worth of pixels that the model has made, once it is done."""

@@ -195,6 +195,7 @@ def timeline_of(work: Work) -> Timeline:
     if work.footage.renamed:
         journal.add_notes(["ids change their numbers from frame to frame: depth alone tells what is seen"])
     keys = {key for stretch in timeline for key in stretch.keys if stretch.method == "keys"}
+    journal.keep_keys(keys)
     write_strip(
         journal.keys / "timeline.png",
         [share for stretch in timeline for share in stretch.shown],

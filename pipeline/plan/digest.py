@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from pipeline.shot import Area, Shot, read_as
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
 PLAN_VERSION = 2
 KEYS_VERSION = 2  # the same for the method "keys" alone
+OF_KEYS = ("key_noise", "key_every", "key_frames", "own_ids", "grain")  # fields of plans by "keys" alone
 # What each method reads of a shot besides the pictures and what controls are drawn from.
 PASSES_READ: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -35,7 +36,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     data = {
         field.name: _plain(getattr(plan, field.name))
         for field in dataclasses.fields(plan)
-        if field.name not in ("looks", "seeds", "frame_numbers", "frame_digests")
+        if field.name not in ("looks", "seeds", "frame_numbers", "frame_digests", "alone_digests")
     }
     data["looks"] = [[start, _plain(plan.looks[start])] for start, _ in runs(plan.looks)]
     data["seeds"] = [plan.seeds[0], plan.seeds[-1]]
@@ -60,7 +61,8 @@ def input_passes(shot: Shot, plan: Plan) -> list[str]:
 
 def with_digests(draft: Plan, shot: Shot, model_path: Path, *, together: int) -> Plan:
     """The plan with its digests filled in; `together`: how many frames the family computes at once."""
-    shared = sha256_of(_shared(draft, shot, model_path))
+    fields = _shared(draft, shot, model_path)
+    shared = sha256_of(fields)
     parts = list(_parts(draft, shot, together))
     frames_digest = sha256_of([shared, draft.shot, draft.frame_numbers, parts])
     video = [_plain(draft.output), str(draft.fps)]
@@ -68,9 +70,18 @@ def with_digests(draft: Plan, shot: Shot, model_path: Path, *, together: int) ->
     return dataclasses.replace(
         draft,
         frame_digests=frame_digests(draft.method, shared, parts),
+        alone_digests=_alone(fields, parts) if draft.method == "keys" else (),
         frames_digest=frames_digest,
         digest=sha256_of([frames_digest, video, sound]),
     )
+
+
+def _alone(shared: Mapping[str, Any], parts: Sequence[Sequence[Any]]) -> tuple[str, ...]:
+    """Digests of frames that are styled as keys: which are, and what becomes of them then, is not in it."""
+    fields = {name: value for name, value in shared.items() if name not in OF_KEYS}
+    company = 2  # in a forward pass by groups, which keys are not styled in
+    own = [[value for place, value in enumerate(part) if place != company] for part in parts]
+    return frame_digests("frame", sha256_of(fields), own)
 
 
 def _parts(plan: Plan, shot: Shot, together: int) -> Iterator[list[Any]]:
@@ -89,7 +100,7 @@ def _shared(draft: Plan, shot: Shot, model_path: Path) -> dict[str, Any]:
     """What decides the pixels of every frame alike."""
     fields = plan_as_json(draft)
     # a frame is its own whatever its batch: bit for bit on a CPU, within a level of 255 elsewhere
-    others = () if draft.method == "keys" else ("key_noise", "key_every", "key_frames", "own_ids", "grain")
+    others = () if draft.method == "keys" else OF_KEYS
     for name in (
         *("notes", "digest", "frames_digest", "batch", "allow_pickle", "output", "fps"),
         *("shot", "num_frames", "frame_numbers", "seeds", "looks", *others),

@@ -2,7 +2,7 @@
 
 Method "frame": a frame depends on its own files, look and seed, and on how many frames share its forward pass
 (a CPU's sums round differently with another number). Method "blend": also on every frame before it. Any other
-method: each frame on all of the shot.
+method: each frame on all of the shot. A key of method "keys" depends on the keys that share its pass.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.plan.values import Plan
 
 LENGTH = 20  # hexadecimal places kept of a sha256: 80 bits
 
@@ -42,6 +45,18 @@ def _on_all(shared: str, parts: Parts) -> tuple[str, ...]:
 _DEPENDS: Mapping[str, Callable[[str, Parts], tuple[str, ...]]] = MappingProxyType(
     {"frame": _on_itself, "blend": _on_those_before}
 )
+
+
+def key_digest(plan: Plan, group: Sequence[int], *, keys: Sequence[int]) -> str:
+    """Of what decides the styled keys of a `group` that shares a pass; `keys`: all of their stretch."""
+    alone = plan.alone_digests
+    noise: Any = None
+    if plan.key_noise == "mirrored":  # every other key's is turned over
+        noise = [keys.index(key) % 2 for key in group]
+    elif plan.key_noise == "carried":  # along the way from the first key, from key to key
+        last = group[-1]
+        noise = [[key - keys[0] for key in keys if key <= last], alone[keys[0] : last + 1]]
+    return _short([plan.key_noise, [alone[key] for key in group], noise])
 
 
 def sha256_of(value: object) -> str:

@@ -88,7 +88,8 @@ class Plan:
     `model`: a family's name or an absolute folder. `notes`: what was adjusted or looks like a mistake, in
     words for the user and the record. Method "keys"'s: `key_noise`, `key_every`, `key_frames` (indices that
     are keys in any case), `own_ids` (styled in every frame), `grain` (in levels; None: as the keys have).
-    `output`: what is made of the frames. `frame_digests`: of what each frame's pixels depend on.
+    `output`: what is made of the frames. `frame_digests`: of what each frame's pixels depend on;
+    `alone_digests`: were it styled by itself, as keys are.
     """
 
     shot: str
@@ -120,6 +121,7 @@ class Plan:
     output: Output
     notes: tuple[str, ...]
     frame_digests: tuple[str, ...] = ()
+    alone_digests: tuple[str, ...] = ()
     frames_digest: str = ""
     digest: str = ""
 
