@@ -7,7 +7,8 @@ ships: `mini_film` (method `keys`), or `mini_frame`. "At work" is the wall time 
 frames or the method puts them together from keys, counted once where both do, without what is read meanwhile
 unless the model works beside it. Importing torch and loading weights have columns of their own. "All else" is
 the rest: the start of Python, planning, the search for key frames, reading, writing, encoding, journal, page,
-record.
+record. The second table counts the same in seconds of processor time, of all threads and of ffmpeg: what runs
+beside the model is not hidden there, and other people's programs change little (one thread of torch only).
 
 Memory is measured on a picture that slides by two pixels a frame, at two steps. Each command is a process of
 its own. Run it on an idle machine.
@@ -39,20 +40,21 @@ WANTED_OVERHEAD, WANTED_GROWTH = 0.10, 0.10  # issue 6
 # The command itself, with clocks: the intervals in which each thread is at something.
 CLOCKED = """
 import functools, json, sys, threading, time
-begun = time.perf_counter()
+begun, spent = time.perf_counter(), time.process_time()
 from pipeline import footage, keys, methods, patches, styling
 from pipeline.diffuse import denoise
 from pipeline.models import load
-imported = time.perf_counter()
+imported = time.perf_counter() - begun, time.process_time() - spent
 spans = {"load": [], "model": [], "carry": [], "read": []}
 def clocked(kind, work):
     @functools.wraps(work)
     def wrapped(*arguments, **options):
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), time.thread_time()
         try:
             return work(*arguments, **options)
         finally:
-            spans[kind].append((threading.get_ident(), started, time.perf_counter()))
+            spent = time.thread_time() - spent
+            spans[kind].append((threading.get_ident(), started, time.perf_counter(), spent))
     return wrapped
 def clocked_frames(frames):
     def wrapped(self, first):
@@ -72,11 +74,12 @@ for module in (footage, keys, patches, methods):
 from pipeline.cli import main
 code = main(sys.argv[2:])
 with open(sys.argv[1], "w") as report:
-    json.dump({"imports": imported - begun, "spans": spans}, report)
+    json.dump({"imports": imported, "spans": spans}, report)
 sys.exit(code)
 """
 
 Span = tuple[float, float]
+Spans = Mapping[str, Sequence[tuple[int, float, float, float]]]  # thread, start, stop, processor seconds
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
@@ -110,13 +113,30 @@ def without(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
     return left
 
 
-def at_work(spans: Mapping[str, Sequence[tuple[int, float, float]]]) -> float:
+def at_work(spans: Spans) -> float:
     """Wall seconds in which the model styles frames or the method puts them together."""
-    working = [(start, stop) for _, start, stop in spans["model"]]
-    for thread in {each for each, _, _ in spans["carry"]}:
-        own = {kind: [(a, b) for each, a, b in spans[kind] if each == thread] for kind in ("carry", "read")}
+    working = [(start, stop) for _, start, stop, _ in spans["model"]]
+    for thread in {each for each, *_ in spans["carry"]}:
+        own = {
+            kind: [(a, b) for each, a, b, _ in spans[kind] if each == thread] for kind in ("carry", "read")
+        }
         working += without(own["carry"], own["read"])
     return length(working)
+
+
+def processor_at_work(spans: Spans) -> float:
+    """The same in seconds of processor time: what is read in the midst of carrying is none."""
+    spent = sum(cpu for kind in ("model", "carry") for *_, cpu in spans[kind])
+    carried = [(thread, start, stop) for thread, start, stop, _ in spans["carry"]]
+    reads = [
+        (start, stop, cpu)
+        for thread, start, stop, cpu in spans["read"]
+        if any(own == thread and a <= start and stop <= b for own, a, b in carried)
+    ]
+    outer = [
+        cpu for a, b, cpu in reads if not any(c <= a and b <= d and (c, d) != (a, b) for c, d, _ in reads)
+    ]
+    return spent - sum(outer)
 
 
 def copy_shots(root: Path, *, num_shots: int, num_frames: int) -> None:
@@ -136,26 +156,33 @@ def copy_shots(root: Path, *, num_shots: int, num_frames: int) -> None:
         (target / "shot.toml").write_text(f'fps = "{shot.fps}"\nname = "{target.name}"\n', encoding="utf-8")
 
 
-def overhead_row(folder: Path, preset: str, *, num_shots: int, num_frames: int) -> dict[str, Value]:
-    """Where the seconds of a batch go."""
+def overhead_rows(folder: Path, preset: str, *, num_shots: int, num_frames: int) -> list[dict[str, Value]]:
+    """Where the seconds of a batch go: of the wall clock, and of the processor."""
     copy_shots(folder / "shots", num_shots=num_shots, num_frames=num_frames)
     report = folder / "clock.json"
     arguments = ["batch", str(folder / "shots"), "--preset", preset, "--out", str(folder / "out")]
     done = run([sys.executable, "-c", CLOCKED, str(report), *arguments])
     clock = json.loads(report.read_text(encoding="utf-8"))
-    working, loading = at_work(clock["spans"]), length((a, b) for _, a, b in clock["spans"]["load"])
-    rest = done.seconds - clock["imports"] - loading - working
+    spans, (imports, imports_cpu) = clock["spans"], clock["imports"]
+    load, load_cpu = length((a, b) for _, a, b, _ in spans["load"]), sum(cpu for *_, cpu in spans["load"])
+    what = f"{preset}, {num_shots} shots x {num_frames} frames"
+    return [
+        _shares(f"{what}, wall", done.seconds, imports, load, at_work(spans)),
+        _shares(f"{what}, processor", done.processor, imports_cpu, load_cpu, processor_at_work(spans)),
+    ]
+
+
+def _shares(what: str, whole: float, imports: float, load: float, working: float) -> dict[str, Value]:
+    rest = whole - imports - load - working
     return {
-        "preset": preset,
-        "batch": f"{num_shots} shots x {num_frames} frames",
-        "whole command, s": done.seconds,
-        "imports, s": clock["imports"],
-        "loaded, s": loading,
+        "batch": what,
+        "whole command, s": whole,
+        "imports, s": imports,
+        "loaded, s": load,
         "at work, s": working,
         "all else, s": rest,
-        "all else, share": rest / done.seconds,
-        "with imports and loading": 1.0 - working / done.seconds,
-        "peak, MiB": done.peak_mib,
+        "all else, share": rest / whole,
+        "with imports and loading": 1.0 - working / whole,
     }
 
 
@@ -206,8 +233,8 @@ def memory_row(folder: Path, preset: str, num_frames: int) -> dict[str, Value]:
 def main(preset: str, num_shots: int, num_frames: int, lengths: tuple[int, ...]) -> None:
     with tempfile.TemporaryDirectory() as name:
         if num_shots:
-            row = overhead_row(Path(name), preset, num_shots=num_shots, num_frames=num_frames)
-            click.echo(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{markdown([row])}")
+            found = overhead_rows(Path(name), preset, num_shots=num_shots, num_frames=num_frames)
+            click.echo(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{markdown(found)}")
             click.echo(f"wanted: all else at most {WANTED_OVERHEAD:.0%} of the whole\n")
         rows = [memory_row(Path(name), preset, length) for length in lengths if length]
     if not rows:

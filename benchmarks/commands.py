@@ -36,15 +36,20 @@ started = time.perf_counter()
 child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
 _, status, usage = os.wait4(child, 0)
 with open(sys.argv[1], "w") as report:
-    print(time.perf_counter() - started, usage.ru_maxrss, os.waitstatus_to_exitcode(status), file=report)
+    spent = usage.ru_utime + usage.ru_stime
+    code = os.waitstatus_to_exitcode(status)
+    print(time.perf_counter() - started, spent, usage.ru_maxrss, code, file=report)
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished process. `peak_mib`: its own largest resident set and that of no child."""
+    """One finished process. `processor`: seconds of it and of what it waited for. `peak_mib`: its own largest
+    resident set and that of no child.
+    """
 
     seconds: float
+    processor: float
     peak_mib: float
     output: str
 
@@ -56,10 +61,10 @@ def run(command: Sequence[str]) -> Run:
         done = subprocess.run(
             launcher, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
         )
-        seconds, peak, code = report.read().split()
+        seconds, processor, peak, code = report.read().split()
     if int(code) != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{done.stdout[-1000:]}")
-    return Run(float(seconds), int(peak) / KIBIBYTE, done.stdout)
+    return Run(float(seconds), float(processor), int(peak) / KIBIBYTE, done.stdout)
 
 
 def help_seconds() -> float:
