@@ -71,7 +71,7 @@ def test_keys_of_another_look_and_of_other_frames_go(tmp_path: Path, random_mode
     make_shot(tmp_path / "shot", num_frames=NUM_FRAMES)
     make_preset(tmp_path / "p.toml", random_model, method="keys", extra=EXTRA.format(noise="fresh"))
     render(tmp_path, "out")
-    fewer = ("temporal.key_every=8", "strength=0.4")
+    fewer = ("temporal.key_every=8", "strength=1.0")
     assert results(render(tmp_path, "out", *fewer)) == results(render(tmp_path, "fresh", *fewer))
     alone = render(tmp_path, "out", "temporal.method=frame")
     assert not any(name.startswith("keys/key.") for name in results(alone))
