@@ -16,6 +16,7 @@ its own. Run it on an idle machine.
 
 from __future__ import annotations
 
+import bisect
 import json
 import os
 import shutil
@@ -66,6 +67,8 @@ def clocked_frames(frames):
 styling.load_stylist = clocked("load", styling.load_stylist)
 styling.Stylist.style = clocked("model", styling.Stylist.style)
 keys.Carrier.frames = clocked_frames(keys.Carrier.frames)
+for place, name in ((keys.Carrier, "_view"), (keys.Carrier, "_key"), (keys, "compose")):  # by other threads
+    setattr(place, name, clocked("carry", getattr(place, name)))
 reading = ("frames_at", "read_motion", "read_pass", "read_joints", "read_inputs", "read_png", "write_png")
 for module in (footage, keys, patches, methods):
     for name in reading:
@@ -126,17 +129,28 @@ def at_work(spans: Spans) -> float:
 
 def processor_at_work(spans: Spans) -> float:
     """The same in seconds of processor time: what is read in the midst of carrying is none."""
-    spent = sum(cpu for kind in ("model", "carry") for *_, cpu in spans[kind])
-    carried = [(thread, start, stop) for thread, start, stop, _ in spans["carry"]]
-    reads = [
-        (start, stop, cpu)
-        for thread, start, stop, cpu in spans["read"]
-        if any(own == thread and a <= start and stop <= b for own, a, b in carried)
-    ]
-    outer = [
-        cpu for a, b, cpu in reads if not any(c <= a and b <= d and (c, d) != (a, b) for c, d, _ in reads)
-    ]
-    return spent - sum(outer)
+    spent = sum(cpu for *_, cpu in spans["model"])
+    for thread in {each for each, *_ in spans["carry"]}:
+        carried = outermost(spans["carry"], thread)
+        starts = [start for start, *_ in carried]
+        spent += sum(cpu for *_, cpu in carried)
+        for start, stop, cpu in outermost(spans["read"], thread):
+            around = bisect.bisect_right(starts, start) - 1
+            if around >= 0 and stop <= carried[around][1]:
+                spent -= cpu
+    return spent
+
+
+def outermost(
+    spans: Iterable[tuple[int, float, float, float]], thread: int
+) -> list[tuple[float, float, float]]:
+    """Those of a thread that lie in no other of it, in order: start, stop, processor seconds."""
+    found: list[tuple[float, float, float]] = []
+    own = sorted((start, -stop, cpu) for each, start, stop, cpu in spans if each == thread)
+    for start, stop, cpu in own:
+        if not found or start >= found[-1][1]:
+            found.append((start, -stop, cpu))
+    return found
 
 
 def copy_shots(root: Path, *, num_shots: int, num_frames: int) -> None:
