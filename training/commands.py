@@ -15,6 +15,7 @@ import click
 
 from pipeline.errors import DatasetError, ModelError
 from training.curate.findings import Finding, has_errors
+from training.resolve import model_of
 from training.schema import ConceptKind, read_dataset_file
 
 EXIT_FAULTY = 2  # bad input: the dataset has errors
@@ -67,13 +68,13 @@ def audit(dataset_file: Path, sheet: Path | None) -> None:
     """
     from rich.console import Console
 
-    from pipeline.models import FAMILIES, find_model
+    from pipeline.models import find_model
     from training.curate.audit import audit_dataset, needs_detector, to_do
     from training.curate.detect import find_detector
     from training.curate.screen import coverage_table, write_coverage
 
     file = read_dataset_file(dataset_file)
-    family, _ = find_model(file.model if file.model in FAMILIES else dataset_file.parent / file.model)
+    family, _ = find_model(model_of(dataset_file, file))
     detect = None
     if needs_detector(dataset_file, file):
         try:
@@ -211,7 +212,7 @@ def prepare(
     Cuts images around their subject (by mask, joints, a detector or a matte) and to aspect buckets, without
     enlarging; captions, masks, joints and control pictures follow. The originals stay as they are.
     """
-    from pipeline.models import FAMILIES, find_model
+    from pipeline.models import find_model
     from training.curate.audit import needs_detector
     from training.curate.detect import find_detector
     from training.curate.matte import USUAL_NETWORK, load_matte
@@ -220,7 +221,7 @@ def prepare(
     from training.curate.upscale import load_upscaler
 
     file = read_dataset_file(dataset_file)
-    family, _ = find_model(file.model if file.model in FAMILIES else dataset_file.parent / file.model)
+    family, _ = find_model(model_of(dataset_file, file))
     detect = matte = None
     if network is not None or (background and any(each.masks is None for each in file.concept)):
         matte = load_matte(network or USUAL_NETWORK)

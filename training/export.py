@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,19 @@ def metadata(model: Model, job: Job, *, kind: str) -> dict[str, str]:
             ensure_ascii=False,
         ),
         "ss_num_train_images": str(len(dataset.examples)),
+        **_places(model, job),
         "ss_learning_rate": str(train.lr),
         "ss_unet_lr": str(train.lr),
         "ss_text_encoder_lr": str(train.text_lr),
         "ss_max_train_steps": str(train.steps),
         "ss_batch_size_per_device": str(train.batch),
+        "ss_gradient_accumulation_steps": str(train.accumulate),
+        "ss_gradient_checkpointing": str(train.gradient_checkpointing),
+        "ss_optimizer": train.optimizer,
+        "ss_lr_scheduler": train.lr_shape,
+        "ss_lr_warmup_steps": str(round(train.warmup * train.steps)),
+        "ss_max_grad_norm": str(train.max_grad_norm),
+        "ss_noise_offset": str(train.noise_offset),
         "ss_seed": str(train.seed),
         "ss_caption_dropout_rate": str(train.caption_dropout),
         "ss_min_snr_gamma": str(train.min_snr_gamma),
@@ -82,6 +91,25 @@ def metadata(model: Model, job: Job, *, kind: str) -> dict[str, str]:
         tag_frequency=dict(zip(folders, map(tag_frequency, captions), strict=True)),
         extra=extra,
     )
+
+
+def _places(model: Model, job: Job) -> dict[str, str]:
+    """Base model, sizes and buckets, as kohya names them (sides as width, height)."""
+    dataset, side = job.dataset, job.dataset.size
+    sizes = Counter((e.image.shape[1], e.image.shape[0]) for e in dataset.examples)
+    buckets = {
+        str(number): {"resolution": list(size), "count": count}
+        for number, (size, count) in enumerate(sorted(sizes.items()))
+    }
+    kind = model.scheduler_config.get("prediction_type", "epsilon")
+    return {
+        "ss_sd_model_name": job.base.name,
+        "ss_resolution": f"({side}, {side})",
+        "ss_enable_bucket": str(dataset.file.train.buckets),
+        "ss_bucket_info": json.dumps({"buckets": buckets}),
+        "modelspec.resolution": f"{side}x{side}",
+        "modelspec.prediction_type": "v" if kind == "v_prediction" else "epsilon",
+    }
 
 
 def embedding_metadata(model: Model, job: Job, word: str) -> dict[str, str]:

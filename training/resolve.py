@@ -3,39 +3,76 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from pipeline.models import Family
+from pipeline.models import FAMILIES, Family
+from pipeline.models.hub import is_hub_id
+from training.dataset import Dataset
 from training.schema import DatasetFile
 
 log = logging.getLogger(__name__)
 
+EXPOSURES = 100  # of each image, where the file says no steps (field practice for about 20 images)
+_LOW_RANK = ("lora", "dora", "loha", "lokr")
 _OF_LAYERS = frozenset({"rank", "alpha", "conv_rank", "layout"})
 _OF_WORDS = frozenset({"vectors", "embedding_lr"})
 _OF_MODELS = frozenset({"save_dtype", "single_file"})
 # kind -> keys of [train] that it has no use for
 UNUSED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        **dict.fromkeys(("lora", "dora", "loha", "lokr"), _OF_WORDS | _OF_MODELS),
-        "embedding": _OF_LAYERS | _OF_MODELS | {"lr", "text_lr"},
+        **dict.fromkeys(_LOW_RANK, _OF_WORDS | _OF_MODELS),
+        "embedding": _OF_LAYERS | _OF_MODELS | {"lr", "text_lr", "text_stop"},
         "pivotal": _OF_MODELS,
         "full": _OF_LAYERS | _OF_WORDS,
     }
 )
 
 
+def model_of(path: Path, file: DatasetFile) -> str | Path:
+    """What `find_model` is asked for: a family's name, a file or folder beside the dataset file, a hub id."""
+    beside = path.parent / file.model
+    if file.model in FAMILIES or (is_hub_id(file.model) and not beside.exists()):
+        return file.model
+    return beside
+
+
 def resolved(path: Path, file: DatasetFile, family: Family) -> DatasetFile:
-    """The file with the learning rate that suits its model where it says none.
+    """The file with what suits its model wherever it says nothing: rates, alpha, batch, the text's end.
 
     A key that the kind has no use for is said in the log: it is legal, so one file can try several kinds.
     """
     train = file.train
-    for key in sorted(train.model_fields_set & UNUSED[train.kind]):
+    given, unused = train.model_fields_set, UNUSED[train.kind]
+    for key in sorted(given & unused):
         log.warning("%s:train.%s: not used by kind '%s'", path, key, train.kind)
-    if "lr" in train.model_fields_set or "lr" in UNUSED[train.kind]:
-        return file
-    rate = family.full_rate if train.kind == "full" else family.lora_rate
-    log.info("%s:train.lr: %g, for kind '%s' on %s", path, rate, train.kind, family.title)
-    return file.model_copy(update={"train": train.model_copy(update={"lr": rate})})
+    suits: dict[str, Any] = {
+        "lr": family.full_rate if train.kind == "full" else family.lora_rate,
+        "alpha": family.alpha_share * train.rank,
+        "batch": family.batch,
+    }
+    if train.kind in _LOW_RANK and train.optimizer != "prodigy":
+        suits |= {"text_lr": family.text_rate, "text_stop": family.text_stop}
+    chosen = {key: value for key, value in suits.items() if key not in given | unused}
+    for key, value in chosen.items():
+        log.info("%s:train.%s: %g, for kind '%s' on %s", path, key, value, train.kind, family.title)
+    if train.kind == "embedding":  # words are all that learns there: once they stop nothing is left to do
+        chosen["text_stop"] = 1.0
+    return file.model_copy(update={"train": train.model_copy(update=chosen)})
+
+
+def with_steps(data: Dataset) -> Dataset:
+    """The dataset with steps for `EXPOSURES` of each image that is trained on, where its file says none.
+
+    Raises `DatasetError` where `train.validation` leaves nothing to train on.
+    """
+    train = data.file.train
+    if "steps" in train.model_fields_set:
+        return data
+    images = len(data.split()[0].examples)
+    steps = math.ceil(EXPOSURES * images / train.step_images)
+    log.info("%s:train.steps: %d, for %d exposures of each of %d images", data.path, steps, EXPOSURES, images)
+    return data.with_steps(steps)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from pipeline.errors import DatasetError, ModelError
 from pipeline.files import file_digest, known_digest
-from pipeline.models import FAMILIES, Family, find_model
+from pipeline.models import Family, find_model
 from training.class_images import with_class_images
 from training.dataset import Dataset, load_dataset
-from training.resolve import resolved
+from training.resolve import model_of, resolved, with_steps
 from training.schema import TrainSettings, read_dataset_file
 
 DEFAULT_OUT = Path("out") / "loras"
@@ -106,7 +106,7 @@ def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
     file = read_dataset_file(path)
     if steps is not None and steps < 1:
         raise DatasetError(f"--steps {steps}: expected 1 or more")
-    model: str | Path = file.model if file.model in FAMILIES else path.parent / file.model
+    model = model_of(path, file)
     family, place = find_model(model)
     file = resolved(path, file, family)
     bucket_step = family.bucket_step if file.train.buckets else 0
@@ -119,7 +119,7 @@ def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
         bucket_step=bucket_step,
     )
     data = with_class_images(data, bucket_step=bucket_step)
-    return data if steps is None else data.with_steps(steps), model, place
+    return data.with_steps(steps) if steps is not None else with_steps(data), model, place
 
 
 def _size(path: Path, train: TrainSettings, family: Family) -> int:

@@ -91,7 +91,10 @@ _IN_PEFT = ("lora", "dora", "pivotal")
 
 
 class TrainSettings(StepSettings):
-    """How to train: what, and with `StepSettings` how. The defaults suit about 20 images on the miniature."""
+    """How to train: what, and with `StepSettings` how.
+
+    The defaults suit about 20 images on the miniature; `training.resolve` has those of other models.
+    """
 
     kind: Kind = "lora"
     layout: Layout = "kohya"

@@ -20,8 +20,9 @@ class Family:
     case with single spaces for all other characters. `frames_at_once` is how many frames share a forward pass
     on a CPU, where more gains nothing. `half_vae`: whether its VAE may compute in float16 (SDXL's overflows).
     `a1111_version` is A1111's "sd version". `lora_rate` and `full_rate` are the learning rates that a
-    training takes where its file says none, for low-rank kinds and for the whole UNet. `folder` holds the
-    weights that come with lookdev, where there are any.
+    training takes where its file says none, for low-rank kinds and for the whole UNet; `text_rate` and
+    `text_stop` are the text encoders' beside a low-rank UNet (0: they stay), `alpha_share` is alpha / rank,
+    `batch` the images of a batch. `folder` holds the weights that come with lookdev, where there are any.
     """
 
     name: str
@@ -38,6 +39,10 @@ class Family:
     a1111_version: str = "Unknown"
     lora_rate: float = 2e-4
     full_rate: float = 2e-6
+    text_rate: float = 0.0
+    text_stop: float = 0.4
+    alpha_share: float = 0.5
+    batch: int = 4
     bucket_step: int = 64
     folder: Path | None = None
 
@@ -60,6 +65,9 @@ _MINI = Family(
     folder=Path(__file__).parent / "mini",
     lora_rate=1e-3,
     full_rate=1e-4,
+    text_stop=1.0,
+    alpha_share=1.0,
+    batch=8,
 )
 
 _SD15 = Family(
@@ -73,6 +81,7 @@ _SD15 = Family(
     base_model_version="sd_v1",
     lora_base=r"\b(sd|stable diffusion) ?v? ?1([45 ]|$)",
     a1111_version="SD1",
+    text_rate=5e-5,
 )
 _SDXL = Family(
     name="sdxl",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from small_material import CONCEPT
 
 from pipeline.models import FAMILIES
 from training.adapters.table import KINDS
-from training.resolve import UNUSED, resolved
+from training.dataset import Dataset, Example
+from training.resolve import UNUSED, model_of, resolved, with_steps
 from training.schema import DatasetFile, Kind, TrainSettings
 
 
@@ -31,9 +33,63 @@ def file_of(**train: object) -> DatasetFile:
 def test_a_learning_rate_that_is_not_given_is_the_familys(family: str, kind: str, rate: float) -> None:
     assert resolved(Path("d.toml"), file_of(kind=kind), FAMILIES[family]).train.lr == rate
     given = file_of(kind=kind, lr=0.5)
-    assert resolved(Path("d.toml"), given, FAMILIES[family]) == given
+    assert resolved(Path("d.toml"), given, FAMILIES[family]).train.lr == 0.5
     prodigy = file_of(kind="lora", optimizer="prodigy")
-    assert resolved(Path("d.toml"), prodigy, FAMILIES[family]).train.lr == 1.0
+    kept = resolved(Path("d.toml"), prodigy, FAMILIES[family]).train
+    assert (kept.lr, kept.text_lr) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "train", "wanted"),
+    [
+        ("mini", {}, (16.0, 8, 0.0, 1.0)),
+        ("mini", {"rank": 4}, (4.0, 8, 0.0, 1.0)),
+        ("sd15", {}, (8.0, 4, 5e-5, 0.4)),
+        ("sd15", {"rank": 32, "alpha": 1.0, "batch": 2, "text_stop": 1.0}, (1.0, 2, 5e-5, 1.0)),
+        ("sd15", {"kind": "pivotal"}, (8.0, 4, 0.0, 1.0)),
+        ("sdxl", {}, (8.0, 4, 0.0, 0.4)),
+    ],
+)
+def test_what_is_not_given_is_what_people_train_that_model_with(
+    family: str, train: dict[str, object], wanted: tuple[float, int, float, float]
+) -> None:
+    found = resolved(Path("d.toml"), file_of(**train), FAMILIES[family]).train
+    assert (found.alpha, found.batch, found.text_lr, found.text_stop) == wanted
+
+
+def test_words_alone_never_stop_learning(caplog: pytest.LogCaptureFixture) -> None:
+    found = resolved(Path("d.toml"), file_of(kind="embedding", text_stop=0.5), FAMILIES["mini"])
+    assert found.train.text_steps == found.train.steps  # else nothing would learn in the steps that are left
+    assert caplog.messages == ["d.toml:train.text_stop: not used by kind 'embedding'"]
+
+
+@pytest.mark.parametrize(
+    ("number", "train", "steps"),
+    [
+        (20, {}, 250),
+        (3, {"batch": 2}, 150),
+        (3, {"steps": 7}, 7),
+        (5, {"validation": 1.0, "accumulate": 2}, 25),
+    ],
+)
+def test_steps_that_are_not_given_show_each_image_a_hundred_times(
+    number: int, train: dict[str, object], steps: int
+) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    examples = tuple(Example(Path(f"{i}.png"), pixels, "irisbot", 0, {}) for i in range(number))
+    data = Dataset(Path("d.toml"), file_of(**train), examples, size=8, weights=(1.0,))
+    assert with_steps(data).file.train.steps == steps
+
+
+def test_a_model_is_a_family_a_place_beside_the_file_or_a_hub_id(tmp_path: Path) -> None:
+    def named(model: str) -> str | Path:
+        return model_of(tmp_path / "d.toml", file_of().model_copy(update={"model": model}))
+
+    assert named("mini") == "mini"
+    assert named("sd15.safetensors") == tmp_path / "sd15.safetensors"
+    assert named("some/model") == "some/model"
+    (tmp_path / "some" / "model").mkdir(parents=True)
+    assert named("some/model") == tmp_path / "some" / "model"
 
 
 def test_keys_without_use_are_said_and_only_those(caplog: pytest.LogCaptureFixture) -> None:

@@ -201,6 +201,11 @@ def test_leaves_a_lora_that_the_render_side_reads_and_a_contact_sheet(
     assert metadata["ss_network_dim"] == "2"
     assert metadata["ss_output_name"] == "iris"
     assert metadata["modelspec.trigger_phrase"] == "irisbot"
+    assert metadata["ss_resolution"] == "(128, 128)"
+    assert metadata["ss_optimizer"] == "adamw"
+    assert metadata["ss_sd_model_name"] == "model"  # the folder's
+    assert metadata["modelspec.prediction_type"] == "v"
+    assert json.loads(metadata["ss_bucket_info"])["buckets"] == {"0": {"resolution": [128, 128], "count": 4}}
     tags = json.loads(metadata["ss_tag_frequency"])["1_irisbot woman"]
     assert tags["irisbot woman"] == 4
     sidecar = json.loads((out / "iris.json").read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ from training.curate.matte import Matte, over
 from training.curate.scan import Folder, Still, scan
 from training.curate.upscale import Upscaler
 from training.curate.views import JOINTS_FILE, find_head, look, read_known
-from training.folders import raise_first
+from training.folders import IMAGE_SUFFIXES, folder_beside, raise_first
 from training.pictures import read_picture
 from training.schema import DatasetFile
 
@@ -82,6 +82,8 @@ def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Ite
     raise_first([f"{fault.where}: {fault.text}" for folder in folders for fault in folder.faults])
     for number, folder in enumerate(folders):
         _inside(folder)
+        advice = f"images of '{folder.concept.class_word}'"
+        folder_beside(path.parent, folder.concept.prior_images, "prior_images", folder.where, advice=advice)
         for other in folders[:number]:
             if other.path.parent == folder.path.parent and (other.path == folder.path or _has_more(folder)):
                 raise DatasetError(
@@ -98,6 +100,7 @@ def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Ite
             if joints is not None:
                 moved.append(joints)
             yield done
+        _class_images(folder, out)
         if moved:
             write_joints((out / folder.concept.images).parent / JOINTS_FILE, moved)
     report = [{"image": str(each.path), "source": each.source, "box": vars(each.box), "size": each.size,
@@ -224,6 +227,15 @@ def _follow(folder: Folder, still: Still, out: Path, cut: Cut, scale: int, size:
         write_png(target / path.name, _cut(picture, cut.box, cut.size))
 
 
+def _class_images(folder: Folder, out: Path) -> None:
+    """Copy the images of the class as they are, with their captions: training cuts them to buckets itself."""
+    name = folder.concept.prior_images
+    for path in sorted((folder.root / name).iterdir()) if name is not None else ():
+        if path.is_file() and path.suffix.lower() in (*IMAGE_SUFFIXES, ".txt"):
+            with whole_file(out / str(name) / path.name) as partial:
+                shutil.copyfile(path, partial)
+
+
 def _control_folders(folder: Folder) -> list[Path]:
     """The folders of control pictures beside a concept's images."""
     kinds = sorted({kind for family in FAMILIES.values() for kind in family.control_kinds})
@@ -261,7 +273,8 @@ def _number(still: Still) -> int:
 def _inside(folder: Folder) -> None:
     """Refuse folders that cannot be laid out alike under another root."""
     concept = folder.concept
-    for key, name in (("images", concept.images), ("masks", concept.masks), ("engine", concept.engine)):
+    for key in ("images", "masks", "engine", "prior_images"):
+        name: str | None = getattr(concept, key)
         if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
             raise DatasetError(
                 f"{folder.where}.{key}: '{name}' lies outside the dataset's folder; move it beside the file"

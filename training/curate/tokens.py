@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
-from pipeline.models import FAMILIES, find_model
+from pipeline.models import find_model
+from training.resolve import model_of
 from training.schema import DatasetFile
 
 
@@ -32,9 +33,13 @@ def load_tokens(path: Path, file: DatasetFile) -> Tokens:
 
     Raises `ModelError` when the model is not there or its tokenizer cannot be read.
     """
-    model: str | Path = file.model if file.model in FAMILIES else path.parent / file.model
-    _, folder = find_model(model)
-    place = folder / "tokenizer"
+    _, found = find_model(model_of(path, file), offline=True)
+    if found.is_file():  # in the original layout: the family's tokenizer comes with lookdev
+        from pipeline.models.tokenizer import MAX_LENGTH, clip_tokenizer
+
+        own: Any = clip_tokenizer()
+        return Tokens(count=lambda text: len(own(text).input_ids), max_tokens=MAX_LENGTH)
+    place = found / "tokenizer"
     try:
         config = json.loads((place / "tokenizer_config.json").read_text(encoding="utf-8"))
         limit = int(config["model_max_length"])

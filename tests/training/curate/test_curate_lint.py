@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from narrow_files import Case
 
 from pipeline import cli
 from training.curate.findings import Finding
@@ -150,6 +151,13 @@ def test_the_models_own_tokenizer_counts(dataset: Path) -> None:
     tokens = load_tokens(path, read_dataset_file(path))
     assert tokens.count("") == 2 and tokens.max_tokens == 64
     assert tokens.is_one_token("person") and not tokens.is_one_token("iris")
+
+
+def test_a_checkpoint_in_one_file_is_counted_by_clips_tokenizer(tmp_path: Path) -> None:
+    case = Case("sd15", tmp_path)
+    file = read_dataset_file(SAMPLES / "characters" / "otto" / "dataset.toml")
+    tokens = load_tokens(tmp_path / "d.toml", file.model_copy(update={"model": case.path.name}))
+    assert (tokens.max_tokens, tokens.count("a man"), tokens.count("zorbik")) == (77, 4, 2 + 3)
 
 
 def test_the_command_reports_and_fails(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

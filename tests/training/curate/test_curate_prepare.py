@@ -15,6 +15,7 @@ from pipeline.image import read_image, write_png
 from pipeline.shot import Figure, FrameJoints, write_joints
 from pipeline.shot.joints import read_joints_file
 from samples.stage.datasets import CONCEPTS
+from training.class_images import with_class_images
 from training.curate.frame import Box, box_of_figure, box_of_mask, cut_around
 from training.curate.matte import over
 from training.curate.views import head_of
@@ -103,6 +104,22 @@ def test_everything_follows_the_cut_and_the_originals_stay(
     np.testing.assert_array_equal(data.examples[0].image, read_image(new / "images" / "1.png"))
     assert run(dataset) == 2
     assert "is not empty; choose another folder" in capsys.readouterr().err
+
+
+def test_class_images_come_along_as_they_are(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toml = dataset / "dataset.toml"
+    toml.write_text(TOML + 'prior_images = "women"\n[train]\nprior_weight = 1.0\n')
+    assert run(dataset) == 2
+    assert "concept[1].prior_images: no folder" in capsys.readouterr().err
+    write_png(dataset / "women" / "a.png", np.full((200, 160, 3), 90, np.uint8))
+    (dataset / "women" / "a.txt").write_text("a woman")
+    assert run(dataset) == 0
+    new = dataset.parent / "new"
+    assert (new / "women" / "a.png").read_bytes() == (dataset / "women" / "a.png").read_bytes()
+    data = load_dataset(
+        new / "dataset.toml", read_dataset_file(new / "dataset.toml"), size=128, control_kinds=()
+    )
+    assert [each.caption for each in with_class_images(data, bucket_step=0).priors] == ["a woman"]
 
 
 def test_the_background_gives_way_to_a_colour(dataset: Path) -> None:
