@@ -114,8 +114,8 @@ def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
         path,
         file,
         size=_size(path, file.train, family),
-        # a file has no ControlNets in it
-        control_kinds=family.control_kinds if place.is_dir() else (),
+        # those that the model has: most folders and all single files have none
+        control_kinds=[kind for kind in family.control_kinds if (place / f"controlnet_{kind}").is_dir()],
         bucket_step=bucket_step,
     )
     data = with_class_images(data, bucket_step=bucket_step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,21 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         return plain(self)
 
     monkeypatch.setattr(Trainer, "take_step", take_step)
+
+
+def test_pictures_for_controls_that_the_model_does_not_have_are_left_alone(
+    make_dataset: MakeDataset, random_model: Path, tmp_path: Path
+) -> None:
+    """Most models' folders come without ControlNets; a depth folder beside the images must not stop them."""
+    bare = tmp_path / "bare"
+    shutil.copytree(random_model, bare, ignore=shutil.ignore_patterns("controlnet_*"))
+    path = make_dataset("steps = 1")
+    assert run._read(path, None)[0].control_kinds == ("depth", "pose")
+    path.write_text(path.read_text().replace(str(random_model), str(bare)))
+    assert run._read(path, None)[0].control_kinds == ()
+    path.write_text(path.read_text().replace("[train]", 'controls = ["depth"]\n[train]'))
+    with pytest.raises(DatasetError, match=r"concept\[1\]\.controls: the model has no 'depth' control"):
+        run._read(path, None)
 
 
 @pytest.mark.usefixtures("few_samples")

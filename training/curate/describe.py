@@ -77,7 +77,12 @@ def load_captioner(name: str | Path, *, device: str = "cpu") -> Describe:
 
 def _folder(name: str | Path) -> Path:
     if is_hub_id(name):
-        return hub_snapshot(str(name), offline=True, allow_patterns=_FILES)
+        try:
+            return hub_snapshot(str(name), offline=True, allow_patterns=_FILES)
+        except ModelError:
+            raise ModelError(
+                f"--model {name}: is not in the hub's cache, and nothing is fetched here; give its folder"
+            ) from None
     if not (Path(name) / "config.json").is_file():
         raise ModelError(f"--model {name}: no config.json there; expected a folder of a captioning model")
     return Path(name)

@@ -273,6 +273,10 @@ def _number(still: Still) -> int:
 def _inside(folder: Folder) -> None:
     """Refuse folders that cannot be laid out alike under another root."""
     concept = folder.concept
+    if not Path(concept.images).parts:  # what stands beside the images would be written beside --out
+        raise DatasetError(
+            f"{folder.where}.images: the dataset file's own folder; move the images into a folder beside it"
+        )
     for key in ("images", "masks", "engine", "prior_images"):
         name: str | None = getattr(concept, key)
         if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):

@@ -122,6 +122,15 @@ def test_class_images_come_along_as_they_are(dataset: Path, capsys: pytest.Captu
     assert [each.caption for each in with_class_images(data, bucket_step=0).priors] == ["a woman"]
 
 
+def test_nothing_is_written_outside_of_out(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images beside the dataset file: their control folders and joints stand one folder higher."""
+    inner = dataset / "images" / "dataset.toml"
+    inner.write_text(TOML.replace('masks = "masks"\nengine = "engine"\n', 'images = "."\n'))
+    assert run(inner.parent) == 2
+    assert "concept[1].images: the dataset file's own folder; move" in capsys.readouterr().err
+    assert not (dataset / "new").exists()
+
+
 def test_the_background_gives_way_to_a_colour(dataset: Path) -> None:
     assert run(dataset, "--background", "#102030") == 0
     image = read_image(dataset.parent / "new" / "images" / "1.png")
