@@ -4,8 +4,8 @@
 
 One character is trained twice with the same exposures: on all images and without the profiles; with --others
 a third time, without as many images of other views. Held-out moments in profile and from behind are judged:
-is it the character (12 cast members), and is it that view (its head against the heads of the same moment turned
-to the other views)?
+is it the character (12 cast members), and is it that view (its head against the heads of the same moment
+turned to the other views)?
 Datasets, LoRAs, renders and choices are kept under --out; an interrupted training goes on.
 """
 
