@@ -179,8 +179,8 @@ def _combine(
     factor = factor_of(first.reading)
     if factor != 1.0:
         note += (
-            f"; {factor:.3g} times as long as over one frame, by the pictures, which on grey renders may be a "
-            "tenth short: write the renderer's own number over it where you know it"
+            f"; {factor:.3g} times as long as over one frame, by the pictures, which on grey renders may "
+            "be a tenth short: write the renderer's own number over it where you know it"
         )
     vectors = {direction: _pointed(first, direction)}
     if second is not None:
