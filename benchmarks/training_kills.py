@@ -12,8 +12,10 @@ the moments fall into the training and not into imports.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import random
 import shutil
 import signal
@@ -27,6 +29,8 @@ from pathlib import Path
 import click
 import numpy as np
 
+import pipeline
+import training
 from benchmarks.table import Value, markdown
 from pipeline.files import UNFINISHED
 from pipeline.image import write_png
@@ -169,11 +173,7 @@ def run_trial(
 
 def kill_trainings(folder: Path, *, num_kills: int, seed: int) -> list[Trial]:
     """Trials until there were `num_kills` trainings that were killed, the settings in turn."""
-    import importlib
-
-    for module in ("training.run", "training.session", "training.sheet", "pipeline.cli", "prodigyopt"):
-        importlib.import_module(module)
-    importlib.import_module("schedulefree")
+    _load_what_children_need()
     rng = random.Random(seed)
     trials: list[Trial] = []
     seconds, truths, datasets = {}, {}, {}
@@ -196,6 +196,16 @@ def kill_trainings(folder: Path, *, num_kills: int, seed: int) -> list[Trial]:
             click.echo(f"{trial.settings}: killed at steps {trial.steps}, same bytes: {trial.same}", err=True)
         shutil.rmtree(out, ignore_errors=True)
     return trials
+
+
+def _load_what_children_need() -> None:
+    """Every module of both sides and what they load late; no computation: forks and threads clash."""
+    for package in (pipeline, training):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    for name in ("diffusers.loaders", "peft", "prodigyopt", "schedulefree", "rich.live"):
+        importlib.import_module(name)
+    importlib.import_module("transformers.models.clip.modeling_clip")
 
 
 @click.command(help=__doc__)
