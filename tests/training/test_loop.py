@@ -290,14 +290,22 @@ def test_a_precision_that_is_asked_for_is_taken() -> None:
 def test_auto_takes_bf16_where_the_hardware_has_it(
     monkeypatch: pytest.MonkeyPatch, place: str, hardware: bool, expected: str
 ) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
     probes = {"cpu": (torch.cpu, "_is_amx_tile_supported"), "cuda": (torch.cuda, "is_bf16_supported")}
     for kind, (module, probe) in probes.items():  # the other place's hardware says the opposite
         monkeypatch.setattr(module, probe, lambda says=(hardware == (kind == place)): says, raising=False)
     assert resolve_precision("auto", torch.device(place)) == expected
 
 
+def test_auto_takes_bf16_on_a_cpu_with_its_vectors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert resolve_precision("auto", torch.device("cpu")) == "bf16"
+
+
 def test_auto_is_fp32_where_torch_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, probe, raising=False)
     assert resolve_precision("auto", torch.device("cpu")) == "fp32"
 
 
