@@ -9,9 +9,10 @@ import torch
 from pydantic import ValidationError
 from small_material import CONCEPT, small_material
 
-from pipeline.models import load_model
+from pipeline.models import encode_captions, load_model
 from training import checkpoint
 from training.adapters.table import KINDS, build
+from training.draws import draw
 from training.loop import Trainer
 from training.schema import TrainSettings
 
@@ -43,6 +44,29 @@ def test_a_kind_that_is_cut_off_and_resumed_ends_with_the_bits_of_an_uninterrupt
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert any(not torch.equal(ours[key], start[key]) for key in ours)
+
+
+@pytest.mark.parametrize("kind", ["lora", "embedding", "pivotal", "full"])
+def test_disabled_it_says_what_the_base_says_and_afterwards_what_it_said_before(
+    random_model: Path, kind: str
+) -> None:
+    """Text encoders too: prior preservation holds the class to this."""
+    trainer = new_trainer(random_model, kind, batch=2)
+    base = load_model(random_model, controls=())
+    base.unet.to(memory_format=torch.channels_last)
+    trainer.take_step()
+    chosen = draw(trainer.material, [0, 1], 0, trainer.settings, 1000)
+    noisy, captions = torch.stack(chosen.noise), list(trainer.material.captions)
+    with torch.no_grad():
+        before = trainer.predict(noisy, captions, chosen, fresh=True)
+        with trainer.trained.disabled():
+            inside = trainer.predict(noisy, captions, chosen, fresh=True)
+        after = trainer.predict(noisy, captions, chosen, fresh=True)
+        said = encode_captions(base, captions).tokens
+        wanted = base.unet(noisy, chosen.timesteps, encoder_hidden_states=said, return_dict=False)[0]
+    # A whole model is lent copies of its weights, which may lie otherwise and so round elsewhere.
+    torch.testing.assert_close(inside, wanted, rtol=0.0, atol=1e-5 if kind == "full" else 0.0)
+    assert torch.equal(before, after) and not torch.equal(before, inside)
 
 
 def test_a_layout_that_cannot_hold_a_kind_is_told() -> None:
