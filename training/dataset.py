@@ -39,7 +39,8 @@ ONE_IMAGE = (
     "the only image of the dataset: nothing tells the concept from this one picture; add images, 15 to 30"
 )
 _HELD_OUT = 4  # a stream of random numbers; training.schedule and training.order have the others
-ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions"}  # masks and shares are digested as they are
+# Masks and shares are digested as they are; what captions may say is held by the captions themselves.
+ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions", "invariant", "variable"}
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,9 @@ def test_the_digest_is_blind_to_what_changes_no_weight(folder: Path) -> None:
     train = '[train]\ncheckpoint_every = 7\nsample_every = 3\nsamples = ["irisbot"]\n'
     (folder / "dataset.toml").write_text(TOML + train, encoding="utf-8")
     assert load(folder).digest() == before
+    captioned = TOML.rstrip() + '\nvariable = ["weather"]\n'
+    (folder / "dataset.toml").write_text(captioned, encoding="utf-8")
+    assert load(folder).digest() == before
 
 
 def remove_images(folder: Path) -> None:
