@@ -102,7 +102,7 @@ def run(label: str, variant: Variant, out: Path) -> Run:
     done = train_from_file(write_variant(variant, out / "datasets"), out=out / "loras" / variant.name)
     kind = variant.train.get("kind", "lora")
     if kind == "embedding":
-        return Run(Trained(label, embedding=done.result, trigger=HERO), done.seconds)
+        return Run(Trained(label, embeddings=(done.result,)), done.seconds)
     if kind == "full":
         return Run(Trained(label, model=done.result), done.seconds)
     return Run(Trained(label, lora=done.result), done.seconds)

@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from benchmarks.judging import Choice, judge
-from benchmarks.moment_styling import SETTINGS, Trained, key_of, styled
+from benchmarks.moment_styling import SETTINGS, Trained, key_of, styled, words_beside
 from benchmarks.moments import ALL, AXES, AXIS, CONCEPTS, NONE, Moment, Split, moments, stored_rivals
 from benchmarks.table import Value, markdown
 from pipeline.errors import UserError
@@ -137,7 +137,11 @@ def verdict(rows: Sequence[Row], leaks: Sequence[Row], label: str) -> Row:
 @click.option("--strength", type=click.FloatRange(0.0, 1.0), default=SETTINGS.strength, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/concepts"), show_default=True)
 def main(lora: Path, frames: int, split: Split, strength: float, out: Path) -> None:
-    trained = [Trained("with LoRA", lora=lora, strength=strength), Trained("base", strength=strength)]
+    words = words_beside(lora)
+    trained = [
+        Trained("with LoRA", lora=lora, embeddings=words, strength=strength),
+        Trained("base", strength=strength),
+    ]
     groups = {group: moments(group, split, frames) for group in (*CONCEPTS, NONE)}
     groups[ALL] = moments(ALL, split, max(frames // 2, 1))
     try:

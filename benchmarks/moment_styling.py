@@ -34,9 +34,8 @@ class Trained:
 
     label: str
     lora: Path | None = None
-    embedding: Path | None = None
-    trigger: str = ""
-    """The embedding's name in prompts."""
+    embeddings: tuple[Path, ...] = ()
+    """New words, each by the name of its file."""
     model: str | Path = "mini"
     strength: float = SETTINGS.strength
 
@@ -50,18 +49,24 @@ class Trained:
         model = load_model(self.model)
         if self.lora is not None:
             apply_loras(model, [LoraUse(self.lora)])
-        if self.embedding is not None:
-            load_embeddings(model, [EmbeddingUse(self.embedding, self.trigger)])
+        if self.embeddings:
+            load_embeddings(model, [EmbeddingUse(path, path.stem) for path in self.embeddings])
         return model
 
     @cached_property
     def digest(self) -> str:
         """What tells its pictures from those of another training."""
-        files = [path for path in (self.lora, self.embedding) if path is not None]
+        files = [*([] if self.lora is None else [self.lora]), *self.embeddings]
         folder = Path(self.model)
         files += sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-        said = " ".join([str(self.trigger), *(file_digest(path) for path in files)])
+        names = [path.stem for path in self.embeddings]
+        said = " ".join([*names, *(file_digest(path) for path in files)])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def words_beside(lora: Path) -> tuple[Path, ...]:
+    """The embeddings that a pivotal training wrote with its LoRA."""
+    return tuple(sorted((lora.parent / "embeddings").glob("*.safetensors")))
 
 
 def key_of(trained: Trained, moments: Sequence[Moment]) -> str:

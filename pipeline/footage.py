@@ -28,7 +28,7 @@ SHARED = 0.2  # of the pixels: where fewer are seen in the frame beside, that is
 KNOWN_ANYWAY = (
     0.5  # of the pixels: where depth finds so many that ids lose, the ids have changed their numbers
 )
-HELD_BYTES = 192 * 2**20
+HELD_BYTES = 128 * 2**20
 _Value = TypeVar("_Value")
 
 
