@@ -28,7 +28,9 @@ SHARED = 0.2  # of the pixels: where fewer are seen in the frame beside, that is
 KNOWN_ANYWAY = (
     0.5  # of the pixels: where depth finds so many that ids lose, the ids have changed their numbers
 )
-HELD_BYTES = 128 * 2**20
+PIXEL_BYTES = 60  # of all that is held of a frame
+HELD_FRAMES = 40  # two gaps between keys and what is read ahead
+LEAST_HELD, MOST_HELD = 64 * 2**20, 512 * 2**20
 _Value = TypeVar("_Value")
 
 
@@ -38,11 +40,16 @@ def motion_origin(shot: Shot) -> Origin:
 
 
 class Footage:
-    """Frames 0 .. T - 1 of a shot at `width` x `height`; raises ShotError for what is damaged."""
+    """Frames 0 .. T - 1 of a shot at `width` x `height`; raises ShotError for what is damaged.
 
-    def __init__(self, shot: Shot, *, width: int, height: int, hold: int = HELD_BYTES) -> None:
+    `hold`: bytes of what was read last that are kept; None: some 40 frames, 64 to 512 MiB.
+    """
+
+    def __init__(self, shot: Shot, *, width: int, height: int, hold: int | None = None) -> None:
         self.shot, self.width, self.height = shot, width, height
-        self._hold, self._size = hold, 0
+        wanted = HELD_FRAMES * PIXEL_BYTES * width * height
+        self._hold = min(max(wanted, LEAST_HELD), MOST_HELD) if hold is None else hold
+        self._size = 0
         self._lock = threading.Lock()  # keys are styled beside the frames between them
         self._held: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
         self.renamed = False  # whether ids were found to change their numbers from frame to frame
