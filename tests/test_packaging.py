@@ -22,7 +22,7 @@ def test_every_file_is_package_data(folder: str) -> None:
     files = [
         path
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc") and ".lookdev" not in path.parts
+        if path.is_file() and path.suffix != ".py" and not {"__pycache__", ".lookdev"} & set(path.parts)
     ]
     assert files
     assert [path for path in files if path not in packed] == []

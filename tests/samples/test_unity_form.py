@@ -67,7 +67,7 @@ def test_a_shot_in_its_form_is_read(tmp_path: Path) -> None:
     shot = open_shot(root)
     depth = read_pass(shot, "depth", 0, 1)[0]
     assert (depth[:4] >= 1e9).all() and (depth[4:] < 20).all()
-    found = probe_motion(shot)
+    found = probe_motion(shot, one_frame=True)  # without joints a shutter cannot be ruled out on grey renders
     assert found.encoding is not None, found.reason
     assert (found.encoding.name, found.encoding.forward) == ("unity", None)
     flow = read_motion(replace(shot, motion=found.encoding), 10, 11)
