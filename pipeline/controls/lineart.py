@@ -14,10 +14,8 @@ from pipeline.controls.softedge import (
     Float32,
     Masks,
     check_passes,
-    crease_edges,
-    depth_edges,
     drawn,
-    id_edges,
+    pass_edges,
     picture_edges,
 )
 
@@ -44,13 +42,7 @@ def lineart_map(
     out = np.empty(frames.shape, np.uint8)
     for t, frame in enumerate(frames):
         sigma = max(_SMALLEST_SIGMA, _SIGMA * min(frame.shape[:2]) / _SIDE)
-        known = np.zeros(frame.shape[:2], np.float32)
-        if depth is not None:
-            known = np.maximum(known, depth_edges(depth[t]))
-        if normals is not None:
-            known = np.maximum(known, crease_edges(normals[t]))
-        if ids is not None:
-            known = np.maximum(known, id_edges(ids[t]))
+        known = pass_edges(t, frame.shape[:2], depth=depth, normals=normals, ids=ids)
         inner = _PICTURE_STRENGTH * thinned(picture_edges(frame, max(1.0, sigma)))
         out[t] = np.rint(255.0 * drawn(np.maximum(known, inner), sigma))[..., None]
     return out

@@ -47,13 +47,7 @@ def softedge_map(
     out = np.empty(frames.shape, np.uint8)
     for t, frame in enumerate(frames):
         sigma = max(_SMALLEST_SIGMA, _SIGMA * min(frame.shape[:2]) / _SIDE)
-        known = np.zeros(frame.shape[:2], np.float32)
-        if depth is not None:
-            known = np.maximum(known, depth_edges(depth[t]))
-        if normals is not None:
-            known = np.maximum(known, crease_edges(normals[t]))
-        if ids is not None:
-            known = np.maximum(known, id_edges(ids[t]))
+        known = pass_edges(t, frame.shape[:2], depth=depth, normals=normals, ids=ids)
         lines = np.maximum(drawn(known, sigma), picture_edges(frame, sigma))
         out[t] = np.rint(255.0 * lines)[..., None]
     return out
@@ -66,6 +60,25 @@ def check_passes(
     for name, values in passes.items():
         if values is not None and values.shape[:3] != frames.shape[:3]:
             raise ValueError(f"{caller}: {name} {values.shape} for frames {frames.shape}")
+
+
+def pass_edges(
+    t: int,
+    size: tuple[int, ...],
+    *,
+    depth: Float32 | None,
+    normals: Float32 | None,
+    ids: npt.NDArray[np.uint32] | None,
+) -> Masks:
+    """What the passes of frame t know of edges, float32 [H, W] in [0, 1]: the strongest of each; 0 of none."""
+    known = np.zeros(size, np.float32)
+    if depth is not None:
+        known = np.maximum(known, depth_edges(depth[t]))
+    if normals is not None:
+        known = np.maximum(known, crease_edges(normals[t]))
+    if ids is not None:
+        known = np.maximum(known, id_edges(ids[t]))
+    return known
 
 
 def depth_edges(depth: Float32) -> Masks:
