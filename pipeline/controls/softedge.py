@@ -70,7 +70,7 @@ def pass_edges(
     normals: Float32 | None,
     ids: npt.NDArray[np.uint32] | None,
 ) -> Masks:
-    """What the passes of frame t know of edges, float32 [H, W] in [0, 1]: the strongest of each; 0 of none."""
+    """What the passes of frame t know of edges, float32 [H, W] in [0, 1]: the strongest; 0 of none."""
     known = np.zeros(size, np.float32)
     if depth is not None:
         known = np.maximum(known, depth_edges(depth[t]))
