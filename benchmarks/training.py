@@ -28,7 +28,8 @@ from benchmarks.random_model import benchmark_model
 from benchmarks.table import Value, markdown
 from pipeline.image import read_png, write_png
 from training.adapters.table import build
-from training.dataset import Dataset, Example
+from training.dataset import Dataset
+from training.example import Example
 from training.loop import Trainer
 from training.material import prepare
 from training.schema import DatasetFile, TrainSettings

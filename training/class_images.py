@@ -15,7 +15,8 @@ from pathlib import Path
 from pipeline.errors import DatasetError
 from training.buckets import choose_bucket
 from training.captions import names
-from training.dataset import Dataset, Example, cut_example
+from training.dataset import Dataset, cut_example
+from training.example import Example
 from training.folders import IMAGE_SUFFIXES, caption_of
 from training.pictures import read_picture
 

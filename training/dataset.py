@@ -25,9 +25,11 @@ import numpy as np
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array
 from training.buckets import choose_bucket, crop_box
-from training.captions import lint, without_trigger
+from training.captions import lint
+from training.example import Example
 from training.exposure import balanced_repeats
 from training.folders import caption_of, cut, folder_beside, images_in, raise_first, read_beside
+from training.mirror import mirrored
 from training.pictures import read_picture
 from training.schema import Concept, DatasetFile
 
@@ -40,22 +42,7 @@ ONE_IMAGE = (
 )
 _HELD_OUT = 4  # a stream of random numbers; training.schedule and training.order have the others
 # Masks and shares are digested as they are; what captions may say is held by the captions themselves.
-ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions", "invariant", "variable"}
-
-
-@dataclass(frozen=True)
-class Example:
-    """One training image, cut to its bucket's size."""
-
-    path: Path
-    image: UInt8Array  # [H, W, 3] RGB
-    caption: str
-    concept: int  # index into the file's concepts
-    controls: Mapping[str, UInt8Array]  # kind -> [H, W, 3] RGB
-    engine: UInt8Array | None = None  # [H, W, 3] RGB, what img2img would start from
-    mask: UInt8Array | None = None  # [H, W], 255 where the subject is
-    original: tuple[int, int] = (0, 0)  # H, W of the picture on disk
-    corner: tuple[int, int] = (0, 0)  # top, left of the cut in the picture once that is reduced
+ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions", "invariant", "variable", "mirror"}
 
 
 @dataclass(frozen=True)
@@ -83,8 +70,16 @@ class Dataset:
         numbers = [sum(one.concept == index for one in self.examples) for index in range(len(concepts))]
         return tuple(float(each.repeats * n) for each, n in zip(concepts, numbers, strict=True))
 
+    @property
+    def mirror_images(self) -> tuple[Example, ...]:
+        """The examples of concepts with `mirror`, mirrored."""
+        concepts = self.file.concept
+        return tuple(mirrored(one) for one in self.examples if concepts[one.concept].mirror)
+
     def split(self) -> tuple[Dataset, Dataset]:
         """What is trained on, and what `train.validation` holds out; always the same images of a dataset.
+
+        What is trained on has the mirrored images too, where a concept asks for them.
 
         Raises `DatasetError` where a concept would keep no image to train on.
         """
@@ -101,7 +96,7 @@ class Dataset:
             held |= {own[place] for place in order[:count]}
         kept = (tuple(e for i, e in enumerate(self.examples) if (i in held) == out) for out in (False, True))
         training, validation = (replace(self, examples=examples) for examples in kept)
-        return training, validation
+        return replace(training, examples=(*training.examples, *training.mirror_images)), validation
 
     def with_name(self, name: str) -> Dataset:
         """The same dataset for a result of another name."""
@@ -118,6 +113,8 @@ class Dataset:
         settings = self.file.model_dump_json(by_alias=True, exclude=unused)
         state = hashlib.sha256(settings.encode())
         state.update(repr([share / sum(self.shares) for share in self.shares]).encode())
+        mirrors = [concept.trigger for concept in self.file.concept if concept.mirror]
+        state.update(repr(mirrors).encode() if mirrors else b"")
         for example in (*self.examples, *self.priors):
             state.update(f"\0{example.path.name}\0{example.concept}\0{example.caption}\0".encode())
             state.update(example.image.tobytes())
@@ -157,42 +154,6 @@ def load_dataset(
         size=size,
         weights=weights if file.is_balanced else None,
     )
-
-
-def check_captions(dataset: Dataset, *, count_tokens: Callable[[str], int], max_tokens: int) -> None:
-    """Lint all that training and its samples will encode, with the model's own tokenizer.
-
-    That is every caption; with the class word for the trigger too where there is a prior weight; and the
-    sample prompts. Raises `DatasetError` with the first fault.
-    """
-    faults = [
-        f"{example.path.with_suffix('.txt')}: {fault}"
-        for example in dataset.examples
-        for fault in lint(
-            example.caption,
-            trigger=dataset.file.concept[example.concept].trigger,
-            invariant=dataset.file.concept[example.concept].invariant,
-            count_tokens=count_tokens,
-            max_tokens=max_tokens,
-        )
-    ]
-    reads = f"tokens, the text encoder reads {max_tokens}; shorten"
-    if dataset.file.train.prior_weight > 0:
-        for example in dataset.examples:
-            concept = dataset.file.concept[example.concept]
-            plain = without_trigger(example.caption, trigger=concept.trigger, class_word=concept.class_word)
-            if (found := count_tokens(plain)) > max_tokens:
-                where = (
-                    f"{example.path.with_suffix('.txt')}: with '{concept.class_word}' for '{concept.trigger}'"
-                )
-                faults.append(f"{where} (train.prior_weight) {found} {reads} the caption")
-    for example in dataset.priors:
-        if (found := count_tokens(example.caption)) > max_tokens:
-            faults.append(f"{example.path.with_suffix('.txt')}: {found} {reads} the caption")
-    for number, prompt in enumerate(dataset.file.train.samples, start=1):
-        if (found := count_tokens(prompt)) > max_tokens:
-            faults.append(f"{dataset.path}:train.samples[{number}]: {found} {reads} the prompt")
-    raise_first(faults)
 
 
 def _weighed(path: Path, file: DatasetFile, counts: Sequence[int]) -> DatasetFile:

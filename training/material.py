@@ -13,7 +13,8 @@ from pipeline.image import UInt8Array, to_tensor
 from pipeline.models import Model, encode_images
 from training.cache import Cache
 from training.captions import without_trigger
-from training.dataset import Dataset, Example
+from training.dataset import Dataset
+from training.example import Example
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,16 +89,15 @@ def exposure(run: Run) -> dict[str, Any]:
     shown = realised(trainer.order, len(training.examples), trainer.step * trainer.settings.step_images)
     concepts: dict[str, Any] = {}
     for index, concept in enumerate(run.data.file.concept):
-        own = {
-            example.path.name: times
-            for example, times in zip(training.examples, shown, strict=True)
-            if example.concept == index
-        }
+        own = Counter[str]()  # an image and its mirror image are one
+        for example, times in zip(training.examples, shown, strict=True):
+            if example.concept == index:
+                own[example.path.name] += times
         total = sum(own.values())
         concepts[concept.trigger] = {
             "shown": total,
             "share": round(total / max(1, sum(shown)), 4),
-            "images": own,
+            "images": dict(own),
         }
     return concepts
 

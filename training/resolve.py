@@ -72,7 +72,7 @@ def with_steps(data: Dataset) -> Dataset:
     train = data.file.train
     if "steps" in train.model_fields_set:
         return data
-    images = len(data.split()[0].examples)
+    images = sum(not each.is_mirrored for each in data.split()[0].examples)
     steps = math.ceil(EXPOSURES * images / train.step_images)
     log.info("%s:train.steps: %d, for %d exposures of each of %d images", data.path, steps, EXPOSURES, images)
     return data.with_steps(steps)

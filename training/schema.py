@@ -68,6 +68,11 @@ class Concept(StrictModel):
     """How often an epoch shows each image. Left out everywhere: worked out from `weight` and the counts."""
     weight: float | None = Field(default=None, gt=0, le=100)
     """Share of all exposures against the other concepts', whatever the number of images; 1 if absent."""
+    mirror: bool = False
+    """Whether each image is shown mirrored half of the time, left and right exchanged in its caption.
+
+    For what has no side of its own: most styles, many places. A character with a scar or a parting has one.
+    """
     controls: tuple[str, ...] | None = Field(default=None, strict=False)
     """Control kinds to train with; absent: every one whose folder stands beside the images."""
     views: tuple[View, ...] | None = Field(default=None, strict=False)

@@ -21,7 +21,8 @@ from training.adapters import table
 from training.adapters.trained import Job, trains_text
 from training.board import check_tensorboard
 from training.cache import Cache
-from training.dataset import Dataset, check_captions
+from training.caption_check import check_captions
+from training.dataset import Dataset
 from training.loop import Trainer
 from training.material import Material, prepare
 from training.optimizers import check_optimizer
@@ -155,7 +156,7 @@ def _begin(
 
 def _check_room(model: Model, data: Dataset) -> None:
     """Captions fit with the vectors of words that learn. Raises `DatasetError` with the first."""
-    for example in (*data.examples, *data.priors):
+    for example in (*data.examples, *data.mirror_images, *data.priors):
         if not is_read_at_once(model, example.caption):
             raise DatasetError(
                 f"{example.path.with_suffix('.txt')}: with {data.file.train.vectors} vectors for the trigger "

@@ -17,7 +17,8 @@ from pipeline.image import UInt8Array
 from pipeline.models import Model
 from pipeline.output import write_contact_sheet
 from training.adapters.trained import Trained
-from training.dataset import Dataset, Example
+from training.dataset import Dataset
+from training.example import Example
 
 NUM_SAMPLES = 4
 STEPS, GUIDANCE = 10, 2.0  # what the presets that ship render with, a little finer

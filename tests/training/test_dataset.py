@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.errors import DatasetError
 from pipeline.image import read_png, write_png
-from training.dataset import Dataset, check_captions, load_dataset
+from training.caption_check import check_captions
+from training.dataset import Dataset, load_dataset
 from training.schema import read_dataset_file
 
 TOML = """

@@ -11,7 +11,8 @@ from small_material import CONCEPT
 
 from pipeline.models import FAMILIES
 from training.adapters.table import KINDS
-from training.dataset import Dataset, Example
+from training.dataset import Dataset
+from training.example import Example
 from training.resolve import UNUSED, model_of, resolved, with_steps
 from training.schema import DatasetFile, Kind, TrainSettings
 

@@ -118,6 +118,8 @@ def _read_subset(
         raise DatasetError(f"{where}.num_repeats: {repeats!r}; expected a whole number from 1")
     words = settings.get("class_tokens") or (match[2] if match else folder.name)
     notes = [f"{where}.{key} is not read" for key in settings if key not in _SUBSET_KEYS]
+    if settings.get("flip_aug"):
+        notes.append(f"{where}.flip_aug: write mirror = true into the concept for it")
     if settings.get("is_reg"):
         notes.append(f"{where}: is_reg: imported as a concept of its own; regularisation images are not used")
     extension = suffix or settings.get("caption_extension")
