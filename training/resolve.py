@@ -25,7 +25,7 @@ _OF_MODELS = frozenset({"save_dtype", "single_file"})
 UNUSED: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         **dict.fromkeys(_LOW_RANK, _OF_WORDS | _OF_MODELS),
-        "embedding": _OF_LAYERS | _OF_MODELS | {"lr", "text_lr", "text_stop"},
+        "embedding": _OF_LAYERS | _OF_MODELS | {"lr", "text_lr", "text_stop", "prior_weight"},
         "pivotal": _OF_MODELS,
         "full": _OF_LAYERS | _OF_WORDS,
     }
@@ -61,7 +61,14 @@ def resolved(path: Path, file: DatasetFile, family: Family) -> DatasetFile:
         log.info("%s:train.%s: %g, for kind '%s' on %s", path, key, value, train.kind, family.title)
     if train.kind == "embedding":  # words are all that learns there: once they stop nothing is left to do
         chosen["text_stop"] = 1.0
-    return file.model_copy(update={"train": train.model_copy(update=chosen)})
+        chosen["prior_weight"] = 0.0  # the class's own words do not learn: the prior holds by itself
+    concepts = file.concept
+    if train.kind == "embedding":
+        for number, concept in enumerate(concepts, start=1):
+            if concept.prior_images is not None:
+                log.warning("%s:concept[%d].prior_images: not used by kind 'embedding'", path, number)
+        concepts = tuple(each.model_copy(update={"prior_images": None}) for each in concepts)
+    return file.model_copy(update={"train": train.model_copy(update=chosen), "concept": concepts})
 
 
 def with_steps(data: Dataset) -> Dataset:

@@ -13,6 +13,7 @@ from training import checkpoint, sheet
 from training.adapters.trained import Job
 from training.board import Board
 from training.dataset import Dataset
+from training.divergence import divergence
 from training.interrupt import deferred_interrupt
 from training.loop import Trainer
 from training.material import Material
@@ -97,6 +98,8 @@ def take_steps(run: Run, *, progress: bool) -> None:
             loss, spent = _step(run)
             run.seconds += spent
             run.losses.append(loss)
+            if run.leads and (told := divergence(run.losses)) is not None:
+                log.warning("step %d: %s", trainer.step, told)
             bar.update(trainer.step, loss, spent)
             board.step(trainer.step, loss, trainer.rates)
             stop = trainer.workers.any(asked.is_set(), trainer.device)

@@ -104,6 +104,20 @@ def test_keys_without_use_are_said_and_only_those(caplog: pytest.LogCaptureFixtu
     assert caplog.messages == []
 
 
+def test_words_alone_keep_their_class_without_a_prior(caplog: pytest.LogCaptureFixture) -> None:
+    # Only the trigger's own vectors learn, and neither class images nor a caption without the trigger say it.
+    concept = CONCEPT.model_copy(update={"prior_images": "women"})
+    file = file_of(kind="embedding", prior_weight=1.0).model_copy(update={"concept": (concept,)})
+    found = resolved(Path("d.toml"), file, FAMILIES["mini"])
+    assert found.train.prior_weight == 0.0 and found.concept[0].prior_images is None
+    assert caplog.messages == [
+        "d.toml:train.prior_weight: not used by kind 'embedding'",
+        "d.toml:concept[1].prior_images: not used by kind 'embedding'",
+    ]
+    kept = resolved(Path("d.toml"), file_of(kind="pivotal", prior_weight=1.0), FAMILIES["mini"])
+    assert kept.train.prior_weight == 1.0
+
+
 def test_every_kind_has_a_builder_and_its_keys() -> None:
     assert set(KINDS) == set(UNUSED) == set(get_args(Kind))
     assert all(keys <= set(TrainSettings.model_fields) for keys in UNUSED.values())
