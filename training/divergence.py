@@ -26,5 +26,5 @@ def divergence(losses: Sequence[float]) -> str | None:
         return None
     return (
         f"the loss of the last {STRETCH} steps is {means[-1]:.3g}, {means[-1] / means[least]:.1f} times that "
-        f"of steps {least * STRETCH + 1} to {(least + 1) * STRETCH}: it diverges; interrupt and lower train.lr"
+        f"of steps {least * STRETCH + 1} to {(least + 1) * STRETCH}: it diverges; lower train.lr"
     )
