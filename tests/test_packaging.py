@@ -1,4 +1,4 @@
-"""What an install that is not editable holds: every preset and sample that git tracks."""
+"""What an install that is not editable holds: presets, samples and weights that git tracks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("folder", ["presets", "samples"])
+@pytest.mark.parametrize("folder", ["presets", "samples", "training"])
 def test_every_file_is_package_data(folder: str) -> None:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     packed = {

@@ -61,32 +61,40 @@ def lint(dataset_file: Path, fix: bool, yes: bool) -> None:
 @dataset.command()
 @click.argument("dataset_file", type=FilePath)
 @click.option("--sheet", type=FilePath, help="Contact sheet, PNG; default: out/audit/<name>.png.")
-def audit(dataset_file: Path, sheet: Path | None) -> None:
+@click.option("--model", help="Image model (DINOv2, CLIP ...): a folder, or a hub id that is in the cache.")
+def audit(dataset_file: Path, sheet: Path | None, model: str | None) -> None:
     """Show what the images of DATASET_FILE cover and which do not belong.
+
+    Who is on them is compared by the stage's own recogniser in its renders; other images are ranked by an
+    image model, if one is at hand.
 
     Ends with what to shoot and what to drop. Exit code 2 if there are errors.
     """
     from rich.console import Console
 
     from pipeline.models import find_model
-    from training.curate.audit import audit_dataset, needs_detector, to_do
+    from training.curate.audit import Eyes, audit_dataset, is_staged, needs_detector, to_do
     from training.curate.detect import find_detector
+    from training.curate.features import find_features, load_features
     from training.curate.screen import coverage_table, write_coverage
 
     file = read_dataset_file(dataset_file)
     family, _ = find_model(model_of(dataset_file, file))
-    detect = None
+    detect, features = None, None if model is None else load_features(model)
     if needs_detector(dataset_file, file):
         try:
             detect = find_detector()
         except ModelError as error:
             click.echo(f"note: views by the captions' words where there are no joints: {error}", err=True)
+    if features is None and not is_staged(dataset_file, file):
+        with contextlib.suppress(ModelError):  # the table says so
+            features = find_features()
     audits = audit_dataset(
         dataset_file,
         file,
         size=file.train.size or family.default_size,
         bucket_step=family.bucket_step if file.train.buckets else 0,
-        detect=detect,
+        eyes=Eyes(detect, features),
     )
     console = Console()
     for each in audits:

@@ -52,13 +52,13 @@ class Concept:
     subject: str | None
 
 
-def varied(rng: np.random.Generator, index: int, name: str | None = None) -> Scene:
+def varied(rng: np.random.Generator, index: int, member: Member | None = None) -> Scene:
     """Scene number `index` of a dataset: views and framings take turns, everything else is drawn."""
     framing = _FRAMINGS[index % len(_FRAMINGS)]
     odds = tuple(float(framing == f) for f in ("closeup", "medium", "full"))
     scene = random_scene(
         rng,
-        member=None if name is None else BY_NAME[name],
+        member=member,
         pair_odds=0.0,
         framing_odds=(odds[0], odds[1], odds[2]),
     )
@@ -68,7 +68,7 @@ def varied(rng: np.random.Generator, index: int, name: str | None = None) -> Sce
 
 
 def _character(name: str) -> Callable[[np.random.Generator, int], Scene]:
-    return lambda rng, index: varied(rng, index, name)
+    return lambda rng, index: varied(rng, index, BY_NAME[name])
 
 
 CONCEPTS: Mapping[str, Concept] = {

@@ -137,7 +137,7 @@ def write_spoiled(folder: Path, *, seed: int = 4242, subject: Subject = ANDROID)
 def _scene(rng: np.random.Generator, number: int, subject: Subject) -> tuple[Scene, int]:
     """A scene without a profile view, and the frame of it that is taken."""
     while True:
-        scene = varied(rng, number - 1, subject.member.name)
+        scene = varied(rng, number - 1, subject.member)
         moment = int(rng.integers(scene.num_frames))
         if view_of(scene, moment) != "profile view":
             break

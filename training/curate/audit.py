@@ -17,8 +17,10 @@ from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, read_image
 from pipeline.shot import FrameJoints
 from training.buckets import choose_bucket
+from training.curate.compare import STAGE_MODEL, Compared, Shown, compare
 from training.curate.detect import Detect
 from training.curate.faces import Face, face_of
+from training.curate.features import Features
 from training.curate.findings import Finding, Level
 from training.curate.measure import (
     BLURRED_BELOW,
@@ -29,7 +31,6 @@ from training.curate.measure import (
     measure,
     same_picture,
 )
-from training.curate.outliers import FloatArray, head_pattern, outliers, unlikeness
 from training.curate.scan import Folder, Still, scan
 from training.curate.views import Seen, find_head, look, read_known
 from training.dataset import ONE_IMAGE
@@ -40,7 +41,7 @@ ONE_SIDED = 0.8  # share of the images with the same light or background that th
 SAME_BACKGROUND = 12.0  # delta E of the picture's borders
 ABOUT_FILES = ("no-images", "same-stem", "unread-image")  # of a folder's faults; the rest are about captions
 SHOOT = ("views", "light", "background")  # rules that more images answer
-LOOK_FIRST = 4  # images; of two strangers among 20 stage stills three in four are among the first four
+LOOK_FIRST = 4  # images
 MIN_IMAGES = 5  # with fewer, a share says nothing
 
 
@@ -55,7 +56,6 @@ class Audited:
     picture: UInt8Array  # [H, W, 3]
     measures: Measures
     seen: Seen
-    pattern: FloatArray | None  # [5], see `outliers`
     face: Face | None  # None from behind, too small, or where the head is not known
 
 
@@ -68,29 +68,44 @@ class Audit:
     findings: tuple[Finding, ...]
     coverage: dict[str, Counter[str]] = field(default_factory=dict)
     """"view", "framing", "light", "background", "face tone" -> how many images of each."""
-    look_first: tuple[Audited, ...] = ()
-    """The images least like the others of their trigger: no finding, but where an eye should look first."""
+    compared: Compared | None = None
+    """Who is on the images; None for what is no character."""
 
     @property
-    def num_judged(self) -> int:
-        """How many images could be compared with the others: their heads are known and large enough."""
-        return sum(image.pattern is not None for image in self.images)
+    def look_first(self) -> tuple[Audited, ...]:
+        """The images least like the others of their trigger: where an eye should look first."""
+        ranked = self.compared.ranked if self.compared is not None else ()
+        return tuple(self.images[index] for index in ranked[:LOOK_FIRST])
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """Models that look at images which come without what a renderer knows, where they are at hand."""
+
+    detect: Detect | None = None  # the joints of images of characters
+    features: Features | None = None  # by which images are compared
 
 
 def audit_dataset(
-    path: Path, file: DatasetFile, *, size: int, bucket_step: int = 0, detect: Detect | None = None
+    path: Path,
+    file: DatasetFile,
+    *,
+    size: int,
+    bucket_step: int = 0,
+    eyes: Eyes = Eyes(),
 ) -> tuple[Audit, ...]:
     """Audit every concept of the dataset file at `path`, for a model that trains at `size` pixels.
 
-    `bucket_step`: with aspect buckets, pixels between them. `detect` finds the joints of images of characters
-    that come without.
+    `bucket_step`: with aspect buckets, pixels between them.
 
     An image that cannot be read is a finding. Raises `ShotError` for a broken joints.json.
     """
     folders = scan(path, file)
     alone = sum(len(folder.stills) for folder in folders) == 1
     bucket = functools.partial(choose_bucket, base=size, step=bucket_step)
-    return tuple(_audit_concept(folder, bucket, alone=alone, detect=detect) for folder in folders)
+    return tuple(
+        _audit_concept(folder, bucket, alone=alone, model=file.model, eyes=eyes) for folder in folders
+    )
 
 
 def needs_detector(path: Path, file: DatasetFile) -> bool:
@@ -103,7 +118,12 @@ def needs_detector(path: Path, file: DatasetFile) -> bool:
     return False
 
 
-def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, detect: Detect | None) -> Audit:
+def is_staged(path: Path, file: DatasetFile) -> bool:
+    """Whether all images of characters are renders of the stage, as far as files tell."""
+    return file.model == STAGE_MODEL and not needs_detector(path, file)
+
+
+def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, model: str, eyes: Eyes) -> Audit:
     findings = [fault for fault in folder.faults if fault.rule in ABOUT_FILES]
     if len(folder.stills) == 1:
         level: Level = "error" if alone else "warning"
@@ -118,20 +138,19 @@ def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, detect: Detec
             findings.append(Finding("error", "unreadable", str(still.path), text))
             continue
         findings += [Finding("warning", "converted", str(still.path), note) for note in picture.notes]
-        images.append(_examine(folder, still, picture.pixels, known=known, detect=detect))
+        images.append(_examine(folder, still, picture.pixels, known=known, detect=eyes.detect))
         findings += _mask_faults(folder, still, picture.pixels)
     findings += [*_each(images, bucket), *_pairs(images)]
-    look_first: tuple[Audited, ...] = ()
+    compared = None
     if folder.concept.kind == "character":
-        patterns = [image.pattern for image in images]
-        findings += _strangers(images)
-        ranked = unlikeness(patterns, [image.seen.angle for image in images])
-        look_first = tuple(images[index] for index, _ in ranked[:LOOK_FIRST])
+        shown = [Shown(each.picture, each.seen, each.measures.lightness < TOO_DARK) for each in images]
+        compared = compare(shown, model=model, features=eyes.features)
+        findings += _strangers(images, compared)
     coverage = _coverage(images)
     if images:
         findings += _gaps(folder, coverage, len(images))
     findings.sort(key=lambda finding: (finding.level != "error", finding.rule, finding.where))
-    return Audit(folder, tuple(images), tuple(findings), coverage, look_first)
+    return Audit(folder, tuple(images), tuple(findings), coverage, compared)
 
 
 def _examine(
@@ -144,15 +163,14 @@ def _examine(
 ) -> Audited:
     measures = measure(picture)
     stem, trigger = still.path.stem, folder.concept.trigger
-    seen = look(stem, still.caption, known, trigger=trigger)
+    seen = look(stem, still.caption, known, trigger=trigger, size=(measures.width, measures.height))
     if seen.figure is None and detect is not None and folder.concept.kind == "character":
         seen = look(stem, still.caption, known, trigger=trigger, detected=detect(picture))
     head = find_head(seen.figure) if seen.figure is not None else None
-    pattern, face = None, None
-    if head is not None and measures.lightness >= TOO_DARK:
-        pattern = head_pattern(picture, *head)
-        face = face_of(picture, *head) if seen.view not in (None, "back") else None
-    return Audited(still, picture, measures, seen, pattern, face)
+    face = None
+    if head is not None and measures.lightness >= TOO_DARK and seen.view not in (None, "back"):
+        face = face_of(picture, *head)
+    return Audited(still, picture, measures, seen, face)
 
 
 def _mask_faults(folder: Folder, still: Still, picture: UInt8Array) -> Iterator[Finding]:
@@ -206,9 +224,9 @@ def _pairs(images: Sequence[Audited]) -> Iterator[Finding]:
             yield Finding("warning", "duplicate", str(image.still.path), text)
 
 
-def _strangers(images: Sequence[Audited]) -> Iterator[Finding]:
-    for index, times in outliers([image.pattern for image in images]).items():
-        text = f"does not look like the others ({times:.1f} times the usual distance); look at it, or drop it"
+def _strangers(images: Sequence[Audited], compared: Compared) -> Iterator[Finding]:
+    for index, what in compared.strangers.items():
+        text = f"does not look like the others: {what}; look at it, or drop it"
         yield Finding("warning", "outlier", str(images[index].still.path), text)
 
 

@@ -45,9 +45,8 @@ def coverage_table(audit: Audit) -> Table:
         table.add_row("resolution", f"from {smallest.measures.width}x{smallest.measures.height}")
         table.add_row("sharpness", f"from {min(image.measures.sharpness for image in audit.images):.2f}")
         table.add_row("views from", ", ".join(sorted({image.seen.source for image in audit.images})))
-        if audit.folder.concept.kind == "character":
-            judged = f"{audit.num_judged} of {len(audit.images)}"
-            table.add_row("compared as one", f"{judged} (head known and large enough)")
+        if audit.compared is not None:
+            table.add_row("compared", audit.compared.by)
             first = ", ".join(image.still.path.name for image in audit.look_first)
             if first:
                 table.add_row("least like the others", first)

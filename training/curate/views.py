@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,11 @@ class Seen:
     angle: float | None = None
     """Radians between face and camera, as `angle_of`."""
 
+    @property
+    def is_render(self) -> bool:
+        """Whether a renderer said where everything is, in metres too."""
+        return self.source == "joints" and self.figure is not None and self.figure.world is not None
+
 
 def read_known(images: Path) -> Mapping[int, FrameJoints]:
     """`joints.json` beside a folder of images, by frame number; empty without it. Raises `ShotError`."""
@@ -82,12 +87,16 @@ def look(
     *,
     trigger: str,
     detected: FrameJoints | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Seen:
     """View and framing of the image with this stem: frame N of the joints is image N.
 
-    By the renderer's joints, else by a detector's (`detected`), else by the caption's words.
+    By the renderer's joints, else by a detector's (`detected`), else by the caption's words. `size` is the
+    image's (W, H): where the joints' camera says another, their pixels are brought to it.
     """
     joints = known.get(int(stem)) if stem.isdecimal() else None
+    if joints is not None and size is not None:
+        joints = _at_size(joints, size)
     source: Source = "joints"
     if joints is None or not joints.figures:
         joints, source = detected, "detector"
@@ -98,6 +107,22 @@ def look(
     view = next((view for words, view in _VIEW_WORDS if names(caption, words)), None)
     framing = next((framing for words, framing in _FRAMING_WORDS if names(caption, words)), None)
     return Seen(view, framing, "caption" if view or framing else "unknown")
+
+
+def _at_size(joints: FrameJoints, size: tuple[int, int]) -> FrameJoints:
+    """The joints of a picture that was enlarged or made smaller after it was rendered."""
+    width, height = joints.camera.get("width"), joints.camera.get("height")
+    if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
+        return joints
+    if (width, height) == size:
+        return joints
+    by = np.array([size[0] / width, size[1] / height])
+    figures = []
+    for figure in joints.figures:
+        points = figure.points.copy()
+        points[:, :2] = (points[:, :2] + 0.5) * by - 0.5  # pixel centres are at whole numbers
+        figures.append(replace(figure, points=points))
+    return replace(joints, figures=tuple(figures))
 
 
 def view_of(figure: Figure, camera: Mapping[str, Any]) -> View | None:

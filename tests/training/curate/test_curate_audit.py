@@ -16,7 +16,6 @@ from samples.stage.captions import FRAMING_WORDS
 from samples.stage.datasets import CONCEPTS
 from training.curate.audit import audit_dataset
 from training.curate.measure import BLURRED_BELOW, SAME_ABOVE, measure, same_picture
-from training.curate.outliers import MIN_JUDGED, outliers
 from training.curate.views import framing_of, look, read_known, view_of
 from training.schema import read_dataset_file
 
@@ -136,16 +135,6 @@ def test_light_has_a_level_and_a_tint(rgb: tuple[int, int, int], light: str) -> 
     assert measure(np.full((32, 32, 3), rgb, np.uint8)).light == light
 
 
-def test_an_outlier_is_alone_or_a_pair() -> None:
-    rng = np.random.default_rng(0)
-    crowd: list[np.ndarray | None] = [rng.normal(0, 0.1, 5) for _ in range(MIN_JUDGED)]
-    stranger = np.array([2.0, 0, 0, 0, 0])
-    assert outliers(crowd) == {}
-    assert set(outliers([*crowd, stranger])) == {MIN_JUDGED}
-    assert set(outliers([*crowd, stranger, None, stranger + 0.1])) == {MIN_JUDGED, MIN_JUDGED + 2}
-    assert outliers([*crowd[:3], stranger]) == {}  # too few to be "the others"
-
-
 @pytest.fixture
 def dataset(tmp_path: Path, picture: np.ndarray) -> Path:
     """Two different images whose captions say no view."""
@@ -188,3 +177,14 @@ def test_a_place_needs_no_views_and_a_small_image_is_told(dataset: Path) -> None
     path.write_text(TOML.replace("character", "place"))
     (audit,) = audit_dataset(path, read_dataset_file(path), size=512)
     assert [finding.rule for finding in audit.findings] == ["resolution", "resolution"]
+
+
+def test_joints_follow_a_picture_that_was_made_smaller() -> None:
+    known = read_known(SAMPLES / CONCEPTS["iris"].folder / "images")
+    whole, half, same = (
+        look("0001", "", known, trigger="iris", size=size) for size in (None, (64, 64), (128, 128))
+    )
+    assert whole.figure is not None and half.figure is not None and same.figure is not None
+    np.testing.assert_allclose(half.figure.points[:, :2] + 0.5, (whole.figure.points[:, :2] + 0.5) / 2)
+    assert (same.figure.points == whole.figure.points).all()
+    assert (half.view, half.framing) == (whole.view, whole.framing)

@@ -16,12 +16,11 @@ from pipeline.errors import ModelError
 from pipeline.image import UInt8Array, read_image, write_png
 from pipeline.shot import FrameJoints, open_shot, read_frames, read_joints
 from samples.stage.datasets import CONCEPTS
-from training.curate.audit import audit_dataset, needs_detector
+from training.curate.audit import Eyes, audit_dataset, needs_detector
 from training.curate.caption import propose_captions
 from training.curate.capture import capture
 from training.curate.detect import find_detector
 from training.curate.faces import face_of
-from training.curate.outliers import unlikeness
 from training.curate.views import read_known, view_of
 from training.schema import read_dataset_file
 
@@ -63,12 +62,12 @@ def test_views_of_photographs_come_from_the_detector(photographs: Path) -> None:
     assert needs_detector(photographs, file)
     (blind,) = audit_dataset(photographs, file, size=128)
     assert blind.coverage["view"] == {"unknown": 20}
-    (seeing,) = audit_dataset(photographs, file, size=128, detect=as_detected(OTTO))
+    (seeing,) = audit_dataset(photographs, file, size=128, eyes=Eyes(detect=as_detected(OTTO)))
     (exact,) = audit_dataset(OTTO / "dataset.toml", file, size=128)
     assert {image.seen.source for image in seeing.images} == {"detector"}
     pairs = zip(seeing.images, exact.images, strict=True)
     assert sum(a.seen.view == b.seen.view for a, b in pairs) >= 17  # of 20; hidden points cost a few
-    assert sum(image.pattern is not None for image in seeing.images) >= 10
+    assert sum(image.face is not None for image in seeing.images) >= 10
 
 
 def test_captions_say_the_views_that_the_detector_sees(photographs: Path) -> None:
@@ -144,16 +143,6 @@ def test_a_face_has_the_tone_that_its_colour_has() -> None:
         assert face is not None and face.tone == tone
         assert face.lightness == pytest.approx(lightness, abs=1)
     assert face_of(picture, np.array([-30.0, 20.0]), 20.0) is None
-
-
-def test_whom_to_look_at_first_is_who_is_unlike_those_seen_from_the_same_side() -> None:
-    front, back = np.zeros(5), np.array([2.0, 0, 0, 0, -2.0])
-    patterns: list[np.ndarray | None] = [front] * 6 + [back] * 4 + [back, None]
-    angles: list[float | None] = [0.1] * 6 + [3.0] * 4 + [0.0, None]  # the last judged one: from the front
-    ranked = unlikeness(patterns, angles)
-    assert ranked[0][0] == 10 and ranked[0][1] > 2 * ranked[1][1]
-    assert len(ranked) == 11
-    assert unlikeness(patterns[:3], angles[:3]) == []
 
 
 def test_masks_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,140 @@
+"""Who is on the images: by the stage's recogniser on its renders alone, else a ranking by a general model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import cli
+from pipeline.errors import ModelError
+from samples.stage.datasets import CONCEPTS
+from samples.stage.spoiled import FOLDER
+from training.curate.audit import Audit, Eyes, audit_dataset, is_staged
+from training.curate.features import USUAL_MODELS, find_features, load_features
+from training.schema import read_dataset_file
+
+SAMPLES = Path(__file__).resolve().parents[3] / "samples"
+ANDROID = SAMPLES / FOLDER
+
+
+@pytest.fixture(scope="module")
+def dinov2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole DINOv2 of random weights, saved as transformers saves one."""
+    import torch
+    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+    folder = tmp_path_factory.mktemp("dinov2")
+    torch.manual_seed(0)
+    config = Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=7
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    size = {"height": 28, "width": 28}
+    BitImageProcessor(size={"shortest_edge": 28}, crop_size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole CLIP of random weights: both halves, as OpenAI's are."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**small, "vocab_size": 64, "eos_token_id": 2, "bos_token_id": 1, "pad_token_id": 0}
+    config = CLIPConfig(text_config=text, vision_config={**small, "image_size": 32, "patch_size": 8})
+    CLIPModel(config).save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """The spoiled android's images without what the stage knows of them."""
+    shutil.copytree(ANDROID, tmp_path / "set", ignore=shutil.ignore_patterns("joints.json"))
+    return tmp_path / "set" / "dataset.toml"
+
+
+def audited(path: Path, eyes: Eyes | None = None) -> Audit:
+    (audit,) = audit_dataset(path, read_dataset_file(path), size=128, eyes=eyes or Eyes())
+    return audit
+
+
+def test_strangers_on_the_stage_are_found_and_described() -> None:
+    audit = audited(ANDROID / "dataset.toml")
+    assert audit.compared is not None
+    assert {audit.images[n].still.path.name for n in audit.compared.strangers} == {"0004.png", "0009.png"}
+    assert all("long hair" in said and "steel skull" in said for said in audit.compared.strangers.values())
+    assert {image.still.path.name for image in audit.look_first[:2]} == {"0004.png", "0009.png"}
+    assert audit.compared.by == "19 of 20 heads, by the stage's recogniser"  # one is all dark
+
+
+@pytest.mark.parametrize("what", ["model", "joints"])
+def test_the_recogniser_claims_nothing_outside_the_stage(
+    what: str, tmp_path: Path, photographs: Path
+) -> None:
+    """Not of photographs (no renderer's joints), and not of renders that another model is trained on."""
+    path = photographs
+    if what == "model":
+        shutil.copytree(ANDROID, tmp_path / "other")
+        path = tmp_path / "other" / "dataset.toml"
+        path.write_text(path.read_text().replace('model = "mini"', 'model = "sd15"'))
+    audit = audited(path)
+    assert not is_staged(path, read_dataset_file(path))
+    assert audit.compared is not None and audit.compared.by.startswith("none: ")
+    assert not audit.compared.strangers and audit.look_first == ()
+    assert "outlier" not in {finding.rule for finding in audit.findings}
+
+
+@pytest.mark.parametrize("name", ["dinov2", "clip"])
+def test_a_general_model_ranks_and_accuses_nobody(
+    name: str, photographs: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder: Path = request.getfixturevalue(name)
+    features = load_features(folder)
+    audit = audited(photographs, Eyes(features=features))
+    assert audit.compared is not None
+    assert sorted(audit.compared.ranked) == [n for n in range(20) if n != 12]  # all but the dark one
+    assert not audit.compared.strangers and len(audit.look_first) == 4
+    assert "whole pictures" in audit.compared.by and "nobody is judged" in audit.compared.by
+    seen = features.look([image.picture for image in audit.images])
+    assert seen.shape[0] == 20 and np.allclose(np.linalg.norm(seen, axis=1), 1.0)
+    assert np.allclose(seen[6], seen[17], atol=0.05) and not np.allclose(seen[6], seen[3], atol=0.05)
+    arguments = ["--model", str(folder), "--sheet", str(photographs.parent / "sheet.png")]
+    assert cli.main(["dataset", "audit", str(photographs), *arguments]) == 2  # by its other faults
+    assert "a ranking" in " ".join(capsys.readouterr().out.split())
+
+
+def test_heads_are_compared_where_they_are_known(tmp_path: Path, dinov2: Path) -> None:
+    shutil.copytree(ANDROID, tmp_path / "other")
+    path = tmp_path / "other" / "dataset.toml"
+    path.write_text(path.read_text().replace('model = "mini"', 'model = "sd15"'))
+    audit = audited(path, Eyes(features=load_features(dinov2)))
+    assert audit.compared is not None and audit.compared.by.startswith("19 of 20 heads, by ")
+
+
+def test_what_is_no_image_model_is_one_line(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    with pytest.raises(ModelError, match="no general image model is in the hub's cache"):
+        find_features()
+    for name, said in ((USUAL_MODELS[0], "not in the hub's cache"), (str(tmp_path / "x"), r"no config.json")):
+        with pytest.raises(ModelError, match=said):
+            load_features(name)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.json").write_text("{}")
+    assert cli.main(["dataset", "audit", str(photographs), "--model", str(tmp_path / "bad")]) == 2
+    assert "is no image model" in capsys.readouterr().err
+
+
+def test_the_clean_samples_have_no_stranger() -> None:
+    for name in ("iris", "otto"):
+        compared = audited(SAMPLES / CONCEPTS[name].folder / "dataset.toml").compared
+        assert compared is not None and compared.strangers == {} and len(compared.ranked) == 20
