@@ -24,7 +24,7 @@ WEIGHTS = Path(__file__).with_name("heads.safetensors")
 SIDE = 40  # pixels of a cut
 HEAD, AROUND = 1.0, 2.5  # half widths of the two cuts, in units of head to neck
 OUTSIDE = 128  # grey of what lies outside the picture
-MIN_HEAD = 6.0  # pixels from the neck to the middle of the head; smaller ones are not in the training set
+MIN_HEAD = 6.0  # pixels from the neck to the middle of the head; full shots have 12, at half their size 6
 _BATCH = 64
 
 
