@@ -14,9 +14,9 @@ from pipeline.steady.visibility import soften
 from pipeline.steady.warp import largest, warp
 
 AGREE_SIGMA = 1.5 / 128.0  # of the height: wider than this the mean of the keys is taken
-STRANGE = 40.0  # levels of 255: a colour that differs by this much counts 1/e
+STRANGE = 80.0  # levels of 255: a colour that differs by this much counts 1/e
 LEAST_TRUST, FULL_TRUST = 0.4, 0.7  # of a view: between them its detail is taken in part
-ALIKE = 8.0  # levels: a detail that differs by this much from the first counts 1/e in the mean
+ALIKE = 16.0  # levels: a detail that differs by this much from the first counts 1/e in the mean
 ALONE = 0.5  # of a view: what the first counts beside those that are alike
 
 
