@@ -1,8 +1,8 @@
 """Training throughput: the loop of `lookdev train` against a plain loop, same weights, same run.
 
 The plain loop is shaped like diffusers' LoRA examples: a DataLoader that reads and normalises pictures, VAE
-and text encoder at each step, float32, AdamW, gradients clipped. Batch, LoRA layers, rank, pictures, captions
-and min-SNR weight are the same. Rounds of both alternate, so that a busy machine is busy for both.
+and text encoder at each step, peft's LoRA, float32, AdamW, gradients clipped. Batch, layers, rank, pictures,
+captions and min-SNR weight are the same. Rounds of both alternate, so that a busy machine is busy for both.
 
     python -m benchmarks.training
     python -m benchmarks.training --model sd15-random --size 256 --batch 1 --steps 2 --rounds 1
@@ -27,12 +27,15 @@ from benchmarks.plain_training import PlainTrainer
 from benchmarks.random_model import benchmark_model
 from benchmarks.table import Value, markdown
 from pipeline.image import read_png, write_png
+from pipeline.models.lora_product import ONE_DNN
 from training.adapters.table import build
 from training.dataset import Dataset
 from training.example import Example
 from training.loop import Trainer
 from training.material import prepare
+from training.precision import resolve_precision
 from training.schema import DatasetFile, TrainSettings
+from training.step_settings import Precision
 
 NUM_IMAGES = 20
 WARM_UP = 2  # steps before the first round
@@ -101,12 +104,13 @@ def dataset_of(folder: Path, settings: TrainSettings, size: int) -> Dataset:
 
 
 def our_trainer(
-    model: str, device: str, folder: Path, settings: TrainSettings, size: int, precision: str
+    model: str, device: str, folder: Path, settings: TrainSettings, size: int, precision: Precision
 ) -> Trainer:
     """Our loop on weights of its own."""
     loaded = benchmark_model(model, device=device, kinds=())
     material = prepare(loaded, dataset_of(folder, settings, size))
-    trainer = Trainer(build(loaded, settings), material, settings, precision=precision)
+    resolved = resolve_precision(precision, loaded.device)
+    trainer = Trainer(build(loaded, settings), material, settings, precision=resolved)
     trainer.texts.read_ahead([*material.captions, *material.triggers])
     return trainer
 
@@ -150,7 +154,7 @@ def compare(
     rank: int,
     steps: int,
     rounds: int,
-    precisions: Sequence[str],
+    precisions: Sequence[Precision],
 ) -> list[dict[str, Value]]:
     """The rows of one batch size."""
     place = torch.device(device)
@@ -161,7 +165,7 @@ def compare(
         plain = PlainTrainer(benchmark_model(model, device=device, kinds=()), folder, settings)
         ours = {each: our_trainer(model, device, folder, settings, size, each) for each in precisions}
         entered = [Contestant("plain loop, fp32", plain.take_step)]
-        entered += [Contestant(f"lookdev, {name}", each.take_step) for name, each in ours.items()]
+        entered += [Contestant(_named(asked, each), each.take_step) for asked, each in ours.items()]
         for contestant in entered:
             for _ in range(WARM_UP):
                 contestant.step()
@@ -187,11 +191,22 @@ def compare(
     ]
 
 
+def _named(asked: Precision, trainer: Trainer) -> str:
+    """What was asked for and, of `auto`, what it is here."""
+    return f"lookdev, {asked}" + (f" (here {trainer.precision})" if asked == "auto" else "")
+
+
 def _tera_flops(trainer: Trainer) -> float:
     """Multiplications and additions of one step, in 10^12."""
-    with FlopCounterMode(display=False) as counter:
+    ours = {} if ONE_DNN is None else {ONE_DNN: _product_flops}
+    with FlopCounterMode(display=False, custom_mapping=ours) as counter:
         trainer.take_step()
     return float(counter.get_total_flops()) / 1e12
+
+
+def _product_flops(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
+    """Of x [N, in] times W [out, in], which torch does not count by itself."""
+    return 2 * int(x.numel()) * weight[0]
 
 
 def _finish(device: torch.device) -> None:
@@ -207,7 +222,14 @@ def _finish(device: torch.device) -> None:
 @click.option("--rank", default=16, show_default=True)
 @click.option("--steps", default=10, show_default=True, help="steps a round")
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--precision", "precisions", multiple=True, default=("fp32", "bf16"), show_default=True)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    default=("auto", "fp32"),
+    show_default=True,
+    help="of ours; auto is what a training takes that says nothing",
+)
 def main(
     model: str,
     device: str,
@@ -216,7 +238,7 @@ def main(
     rank: int,
     steps: int,
     rounds: int,
-    precisions: Sequence[str],
+    precisions: Sequence[Precision],
 ) -> None:
     side = size or {"mini": 128, "sdxl-random": 1024}.get(model, 512)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"

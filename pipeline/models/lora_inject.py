@@ -37,6 +37,7 @@ from pipeline.models.lora_kinds import (
 )
 from pipeline.models.lora_layers import UNET, layers_of
 from pipeline.models.lora_place import model_layers
+from pipeline.models.lora_product import FUSED
 from pipeline.models.model import Model
 
 
@@ -57,6 +58,7 @@ def inject_lora(
     seed: int,
     conv_rank: int = 0,
     kind: str = "lora",
+    fused: bool = False,
 ) -> LoraModules:
     """Wrap the target layers so that only LoRA weights train; the model computes the same until they change.
 
@@ -65,7 +67,8 @@ def inject_lora(
 
     One factor starts random from `seed` (Kaiming uniform), another at zero; the global random state is
     untouched. LoRA weights are float32 whatever the model's dtype. The text encoders, all that the model has,
-    are wrapped only if `text_encoder`. Raises ValueError when the model is wrapped already.
+    are wrapped only if `text_encoder`. With `fused` layers of kind "lora" are those of `lora_product`, which
+    train faster; else all are peft's. Raises ValueError when the model is wrapped already.
     """
     roots = _roots(model)
     if any(isinstance(layer, LAYERS) for part in roots.values() for layer in part.modules()):
@@ -75,10 +78,10 @@ def inject_lora(
         torch.manual_seed(seed)
         targets = unet_targets(model.unet, conv=conv_rank > 0)
         ranks = {path: conv_rank for path in targets if _is_kernel(model.unet.get_submodule(path))}
-        _wrap(model.unet, targets, kind, rank, alpha, other_ranks=ranks)
+        _wrap(model.unet, targets, kind, rank, alpha, other_ranks=ranks, fused=fused)
         for root, part in roots.items():
             if text_encoder and root != UNET:
-                _wrap(part, text_targets(part), kind, rank, alpha)
+                _wrap(part, text_targets(part), kind, rank, alpha, fused=fused)
     parameters: dict[bool, list[nn.Parameter]] = {False: [], True: []}
     for address, layer in _lora_layers(model).items():
         settle(layer)
@@ -173,6 +176,7 @@ def _wrap(
     alpha: float,
     *,
     other_ranks: Mapping[str, int] | None = None,
+    fused: bool = False,
 ) -> None:
     # target paths are whole; peft also matches ends of paths, which whole ones cannot be of each other
     patterns = {f"^{re.escape(path)}$": r for path, r in (other_ranks or {}).items()}
@@ -183,7 +187,10 @@ def _wrap(
         rank_pattern=patterns,
         alpha_pattern={path: alpha / rank * r for path, r in patterns.items()},
     )
-    inject_adapter_in_model(LORA_KINDS[kind].config(ranks), module, adapter_name=ADAPTER)
+    config = LORA_KINDS[kind].config(ranks)
+    if fused and kind == "lora":
+        config._register_custom_module(dict(FUSED))
+    inject_adapter_in_model(config, module, adapter_name=ADAPTER)
 
 
 def _roots(model: Model) -> dict[str, nn.Module]:

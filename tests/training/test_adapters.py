@@ -64,8 +64,9 @@ def test_disabled_it_says_what_the_base_says_and_afterwards_what_it_said_before(
         after = trainer.predict(noisy, captions, chosen, fresh=True)
         said = encode_captions(base, captions).tokens
         wanted = base.unet(noisy, chosen.timesteps, encoder_hidden_states=said, return_dict=False)[0]
-    # A whole model is lent copies of its weights, which may lie otherwise and so round elsewhere.
-    torch.testing.assert_close(inside, wanted, rtol=0.0, atol=1e-5 if kind == "full" else 0.0)
+    # A whole model is lent copies of its weights, which may lie otherwise and so round elsewhere; layers of
+    # a LoRA multiply by another library than the base does.
+    torch.testing.assert_close(inside, wanted, rtol=0.0, atol=0.0 if kind == "embedding" else 1e-5)
     assert torch.equal(before, after) and not torch.equal(before, inside)
 
 

@@ -277,6 +277,19 @@ def test_bf16_is_close_to_fp32_and_weights_stay_fp32(trainer: Trainer) -> None:
     assert {p.dtype for p in trainer.parameters} == {torch.float32}
 
 
+def test_group_norms_compute_in_float32_under_bf16_and_convolutions_do_not(
+    make_dataset: MakeDataset, random_model: Path
+) -> None:
+    model, dataset, material = load(make_dataset, random_model, "steps = 4\nbatch = 2\nrank = 4")
+    trainer = Trainer(build(model, dataset.file.train), material, dataset.file.train, precision="bf16")
+    met: dict[type, set[torch.dtype]] = {torch.nn.GroupNorm: set(), torch.nn.Conv2d: set()}
+    for module in model.unet.modules():
+        if type(module) in met:
+            module.register_forward_hook(lambda layer, _, said: met[type(layer)].add(said.dtype))
+    trainer.take_step()
+    assert met == {torch.nn.GroupNorm: {torch.float32}, torch.nn.Conv2d: {torch.bfloat16}}
+
+
 def test_a_precision_that_is_asked_for_is_taken() -> None:
     cpu = torch.device("cpu")
     assert resolve_precision("fp32", cpu) == "fp32"

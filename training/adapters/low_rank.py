@@ -64,6 +64,7 @@ def build(
         conv_rank=settings.conv_rank,
         text_encoder=settings.text_lr > 0,
         seed=settings.seed,
+        fused=True,
     )
     parameters: dict[Role, Sequence[nn.Parameter]] = {"unet": lora.unet_parameters}
     if lora.text_parameters:
