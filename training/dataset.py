@@ -67,7 +67,8 @@ class Dataset:
         if self.weights is not None:
             return self.weights
         concepts = self.file.concept
-        numbers = [sum(one.concept == index for one in self.examples) for index in range(len(concepts))]
+        own = [one.concept for one in self.examples if not one.is_mirrored]
+        numbers = [own.count(index) for index in range(len(concepts))]
         return tuple(float(each.repeats * n) for each, n in zip(concepts, numbers, strict=True))
 
     @property

@@ -6,25 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-STRETCH = 50  # steps; the mean of so many hardly sways with the timesteps drawn
-TIMES = (
-    2.0  # the loss of a training that learns never doubles; one at ten times its rate tripled (docs/log.md)
-)
+IMAGES = 400  # that a mean is taken over: a single image's loss sways by its own size and more
+TIMES = 2.0  # the loss of a training that learns never doubles; one that ran away trebled (docs/log.md)
 
 
-def divergence(losses: Sequence[float]) -> str | None:
-    """What to tell after the last of these losses, one a step; None where there is nothing to tell.
+def divergence(losses: Sequence[float], *, images: int) -> str | None:
+    """What to tell after the last of these losses, one a step of `images`; None: nothing.
 
-    Looked at once every `STRETCH` steps: the mean of the last stretch against the least of those before it.
+    Looked at once every stretch of `IMAGES`: its mean against the median of the stretches before (the least
+    of them is low by chance, the more so the longer the run).
     """
-    count = len(losses)
-    if count < 2 * STRETCH or count % STRETCH:
+    stretch, count = -(-IMAGES // images), len(losses)
+    if count < 2 * stretch or count % stretch:
         return None
-    means = np.asarray(losses).reshape(-1, STRETCH).mean(axis=1)
-    least = int(means[:-1].argmin())
-    if means[-1] <= TIMES * means[least]:
+    means = np.asarray(losses).reshape(-1, stretch).mean(axis=1)
+    usual = float(np.median(means[:-1]))
+    if means[-1] <= TIMES * usual:
         return None
     return (
-        f"the loss of the last {STRETCH} steps is {means[-1]:.3g}, {means[-1] / means[least]:.1f} times that "
-        f"of steps {least * STRETCH + 1} to {(least + 1) * STRETCH}: it diverges; lower train.lr"
+        f"the loss of the last {stretch} steps is {means[-1]:.3g}, {means[-1] / usual:.1f} times what it was "
+        f"before ({usual:.3g}): it seems to diverge; a lower train.lr may help"
     )

@@ -98,7 +98,8 @@ def take_steps(run: Run, *, progress: bool) -> None:
             loss, spent = _step(run)
             run.seconds += spent
             run.losses.append(loss)
-            if run.leads and (told := divergence(run.losses)) is not None:
+            told = divergence(run.losses, images=settings.step_images)
+            if run.leads and told is not None:
                 log.warning("step %d: %s", trainer.step, told)
             bar.update(trainer.step, loss, spent)
             board.step(trainer.step, loss, trainer.rates)

@@ -68,7 +68,9 @@ def _said(layer: Any, x: Tensor) -> Tensor:
     weight, bias = base.weight.flatten(1).to(x.dtype), None if base.bias is None else base.bias.to(x.dtype)
     rows = x.reshape(-1, x.shape[-1]).contiguous()  # of a slice a product would be slow
     if layer.disable_adapters:
-        said = _linear(rows, weight, bias)
+        # oneDNN's bare product knows no gradient.
+        graph = torch.is_grad_enabled() and rows.requires_grad
+        said = (functional.linear if graph else _linear)(rows, weight, bias)
     else:
         down, up = (part[ADAPTER].weight.flatten(1).to(x.dtype) for part in (layer.lora_A, layer.lora_B))
         said = _Changed.apply(rows, weight, bias, down, up, layer.scaling[ADAPTER])

@@ -151,3 +151,14 @@ def test_a_network_learns_what_it_learns_with_pefts_layers(random_model: Path, c
     assert len(found[0]) == len(found[1])
     for ours, theirs in zip(*found, strict=True):
         assert error(ours, theirs.double()) < 1e-4
+
+
+def test_a_layer_that_is_switched_off_still_hands_gradients_on() -> None:
+    # oneDNN's bare product has none: without a graph of its own the layers before it would learn nothing.
+    made = layer("linear", fused=True)
+    made.enable_adapters(False)
+    x = given("linear").requires_grad_()
+    made(x).sum().backward()
+    assert x.grad is not None
+    wanted = made.base_layer.weight.sum(dim=0).expand_as(x)
+    torch.testing.assert_close(x.grad, wanted, rtol=0.0, atol=1e-5)

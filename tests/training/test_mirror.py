@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.errors import DatasetError
+from training.caption_check import check_captions
 from training.dataset import Dataset
 from training.draws import run_order
 from training.example import Example
@@ -26,7 +28,7 @@ def example(number: int, concept: int = 0) -> Example:
     return Example(
         path=Path(f"{number}.png"),
         image=picture(number),
-        caption="a hall, light from the left, Grade",
+        caption="a hall, light from the left, Grade" if concept == 0 else "a hall, Other",
         concept=concept,
         controls={"depth": picture(50), "pose": picture(51), "normal": picture(52)},
         engine=picture(53),
@@ -107,6 +109,23 @@ def test_a_mirrored_concept_gets_no_more_exposures_and_no_more_steps() -> None:
     assert by_concept == [60, 60]
     of_first = [int(times[i]) for i, one in enumerate(training.examples) if one.concept == 0]
     assert len(of_first) == 8 and max(of_first) - min(of_first) <= 1
+
+
+def test_the_same_holds_where_the_file_counts_repeats() -> None:
+    # kohya's way, as `lookdev dataset import` writes it: repeats times the images that the artist has.
+    plain, _ = replace(dataset(mirror=False), weights=None).split()
+    training, _ = replace(dataset(mirror=True), weights=None).split()
+    assert training.shares == plain.shares == (4.0, 4.0)
+
+
+def test_a_fault_of_the_mirrored_caption_alone_says_so() -> None:
+    def count(text: str) -> int:  # a tokenizer that knows "left" whole, and "right" in two pieces
+        return len(text.split()) + text.count("right")
+
+    whole = dataset(mirror=True)
+    check_captions(dataset(mirror=False), count_tokens=count, max_tokens=7)
+    with pytest.raises(DatasetError, match=r"0\.txt: 8 tokens.*mirrored caption.*and 3 more"):
+        check_captions(whole, count_tokens=count, max_tokens=7)
 
 
 def test_asking_for_it_is_another_training_and_not_asking_is_not() -> None:

@@ -18,7 +18,7 @@ from training.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 _REPEATS = re.compile(r"^(\d+)_(.+)$")  # kohya: "<repeats>_<trigger> <class>"
 _CAPTION_SUFFIXES = (".txt", ".caption")
 # What a kohya TOML says that this project's file says too; anything else is told as not read.
-_SUBSET_KEYS = {"image_dir", "num_repeats", "class_tokens", "caption_extension", "is_reg"}
+_SUBSET_KEYS = {"image_dir", "num_repeats", "class_tokens", "caption_extension", "is_reg", "flip_aug"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _read_subset(
     words = settings.get("class_tokens") or (match[2] if match else folder.name)
     notes = [f"{where}.{key} is not read" for key in settings if key not in _SUBSET_KEYS]
     if settings.get("flip_aug"):
-        notes.append(f"{where}.flip_aug: write mirror = true into the concept for it")
+        notes.append(f"{where}.flip_aug is not read; mirror = true in the concept does it")
     if settings.get("is_reg"):
         notes.append(f"{where}: is_reg: imported as a concept of its own; regularisation images are not used")
     extension = suffix or settings.get("caption_extension")

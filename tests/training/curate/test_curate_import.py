@@ -85,7 +85,8 @@ def test_kohyas_toml_is_read_and_its_other_keys_are_named(
     said = capsys.readouterr().out
     assert "2 images, 0 captions, repeats 3" in said and "1 images, 1 captions, repeats 1" in said
     assert "1.txt is not used: captions end in .caption" in said
-    assert "flip_aug is not read" in said and "resolution is not read" in said
+    assert "flip_aug is not read; mirror = true in the concept does it" in said
+    assert "resolution is not read" in said
     file = read_dataset_file(source / "new" / "dataset.toml")
     assert file.name == "both" and [c.kind for c in file.concept] == ["place", "place"]
 
