@@ -7,6 +7,7 @@ models that look at pictures: captioning, a detector, upscaling.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -73,22 +74,28 @@ def audit(dataset_file: Path, sheet: Path | None, model: str | None) -> None:
     from rich.console import Console
 
     from pipeline.models import find_model
-    from training.curate.audit import Eyes, audit_dataset, is_staged, needs_detector, to_do
+    from training.curate.audit import Eyes, audit_dataset, needs_detector, to_do
     from training.curate.detect import find_detector
-    from training.curate.features import find_features, load_features
+    from training.curate.features import Features, find_features, load_features
     from training.curate.screen import coverage_table, write_coverage
 
     file = read_dataset_file(dataset_file)
     family, _ = find_model(model_of(dataset_file, file))
-    detect, features = None, None if model is None else load_features(model)
+    detect = None
     if needs_detector(dataset_file, file):
         try:
             detect = find_detector()
         except ModelError as error:
             click.echo(f"note: views by the captions' words where there are no joints: {error}", err=True)
-    if features is None and not is_staged(dataset_file, file):
+
+    @functools.cache
+    def features() -> Features | None:
+        if model is not None:
+            return load_features(model)
         with contextlib.suppress(ModelError):  # the table says so
-            features = find_features()
+            return find_features()
+        return None
+
     audits = audit_dataset(
         dataset_file,
         file,
@@ -96,6 +103,8 @@ def audit(dataset_file: Path, sheet: Path | None, model: str | None) -> None:
         bucket_step=family.bucket_step if file.train.buckets else 0,
         eyes=Eyes(detect, features),
     )
+    if model is not None and not features.cache_info().currsize:
+        click.echo(f"note: --model {model}: not used; no character's images here are ranked by it", err=True)
     console = Console()
     for each in audits:
         console.print(coverage_table(each))
@@ -291,6 +300,10 @@ def _agreed(question: str, yes: bool, *, what: str = "--fix") -> bool:
     return click.confirm(question)
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _report(path: Path, findings: Iterable[Finding]) -> None:
     """Print findings, a line each, and their number; exit code 2 if there is an error among them."""
     findings = list(findings)
@@ -298,6 +311,6 @@ def _report(path: Path, findings: Iterable[Finding]) -> None:
         click.secho(finding.level, fg="red" if finding.level == "error" else "yellow", nl=False)
         click.echo(f" {finding}")
     errors = sum(finding.level == "error" for finding in findings)
-    click.echo(f"{path}: {errors} errors, {len(findings) - errors} warnings")
+    click.echo(f"{path}: {_counted(errors, 'error')}, {_counted(len(findings) - errors, 'warning')}")
     if has_errors(findings):
         raise SystemExit(EXIT_FAULTY)

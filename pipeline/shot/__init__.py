@@ -9,6 +9,7 @@ from pipeline.shot.read import iterate_frames, read_as, read_frames, read_joints
 from pipeline.shot.values import (
     JOINT_NAMES,
     NUM_JOINTS,
+    STAGE_FILM,
     Figure,
     FrameJoints,
     Motion,
@@ -31,6 +32,7 @@ __all__ = [
     "HALF_PASSES",
     "JOINT_NAMES",
     "NUM_JOINTS",
+    "STAGE_FILM",
     "VIDEO_SUFFIXES",
     "Area",
     "DepthFinding",

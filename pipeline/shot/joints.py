@@ -72,8 +72,11 @@ def _parse_frame(entry: Any, where: str) -> FrameJoints:
     camera = entry.get("camera") or {}
     if not isinstance(camera, dict):
         raise ShotError(f"{where}: 'camera' is {type(camera).__name__}; expected an object")
+    rendered = entry.get("rendered", "")
+    if not isinstance(rendered, str):
+        raise ShotError(f"{where}: 'rendered' is {type(rendered).__name__}; expected text, or leave it out")
     parsed = tuple(_parse_figure(figure, f"{where}: figures[{i}]") for i, figure in enumerate(figures))
-    return FrameJoints(frame=entry["frame"], figures=parsed, camera=camera)
+    return FrameJoints(frame=entry["frame"], figures=parsed, camera=camera, rendered=rendered)
 
 
 def _parse_figure(entry: Any, where: str) -> Figure:
@@ -125,7 +128,8 @@ def _frame_record(frame: FrameJoints) -> dict[str, Any]:
         if figure.world is not None:
             record["world"] = _rows(figure.world, WORLD_DECIMALS)
         figures.append(record)
-    return {"frame": frame.frame, "figures": figures, "camera": dict(frame.camera)}
+    whole = {"frame": frame.frame, "figures": figures, "camera": dict(frame.camera)}
+    return {**whole, "rendered": frame.rendered} if frame.rendered else whole
 
 
 def _rows(points: Float32Array, decimals: int) -> list[list[float]]:

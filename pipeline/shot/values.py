@@ -17,6 +17,7 @@ JOINT_NAMES = (
     "r-knee", "r-ankle", "l-hip", "l-knee", "l-ankle", "r-eye", "l-eye", "r-ear", "l-ear",
 )  # fmt: skip
 NUM_JOINTS = len(JOINT_NAMES)
+STAGE_FILM = "stage film"  # `FrameJoints.rendered` of a still of the procedural stage in a film look
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class FrameJoints:
-    """The figures of one frame. `camera` is the file's camera record, kept as it was written."""
+    """The figures of one frame. `camera` is the file's camera record, kept as it was written.
+
+    `rendered`: what the picture of this frame is, "" where the file does not say; `STAGE_FILM` alone is used.
+    """
 
     frame: int
     figures: tuple[Figure, ...]
     camera: Mapping[str, Any] = field(default_factory=dict)
+    rendered: str = ""

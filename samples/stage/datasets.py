@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.controls import depth_map, pose_map_points
 from pipeline.files import write_text
 from pipeline.image import write_png
-from pipeline.shot import Figure, FrameJoints, write_joints
+from pipeline.shot import STAGE_FILM, Figure, FrameJoints, write_joints
 from samples.stage.captions import attributes, caption
 from samples.stage.cast import BY_NAME, Member
 from samples.stage.render import Frame, render
@@ -140,12 +140,12 @@ def write_concept(concept: Concept, folder: Path, *, seed: int, draw: int = 0) -
 
 
 def joints_of(frame: Frame, scene: Scene, number: int) -> FrameJoints:
-    """Joints and camera of a frame of the scene, as frame `number`."""
+    """Joints and camera of a frame of the scene, as frame `number` of film stills."""
     figures = tuple(
         Figure(role.member.name, index + 1, frame.points[index], frame.world[index].astype(np.float32))
         for index, role in enumerate(scene.roles)
     )
-    return FrameJoints(number, figures, camera=frame.state.camera.as_json())
+    return FrameJoints(number, figures, camera=frame.state.camera.as_json(), rendered=STAGE_FILM)
 
 
 def _toml(name: str, concept: Concept) -> str:

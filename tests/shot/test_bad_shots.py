@@ -84,6 +84,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
         change_joints(lambda record: record["frames"].append(record["frames"][0])),
         r"frames\[6\]: frame 7 is there twice",
     ),
+    "a picture of no kind": (
+        change_joints(lambda record: record["frames"][1].update(rendered=1)),
+        r"frames\[1\] \(frame 8\): 'rendered' is int; expected text",
+    ),
     "17 joints": (
         change_joints(lambda record: record["frames"][1]["figures"][0]["points"].pop()),
         r"frames\[1\] \(frame 8\): figures\[0\] \(iris\): points: 17 rows; expected 18",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import wave
 import weakref
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pipeline.errors import OutputError, ShotError
 from pipeline.image import UInt8Array
 from pipeline.shot import (
     HALF_PASSES,
+    STAGE_FILM,
     FramePasses,
     iterate_frames,
     open_shot,
@@ -59,6 +61,14 @@ def test_joints_keep_what_their_decimals_allow(shot_root: Path) -> None:
         world = expected.figures[0].world
         assert read.figures[0].world is not None and world is not None
         assert np.allclose(read.figures[0].world, world, atol=0.000051)  # 1/10 mm
+
+
+def test_what_a_picture_is_stays_with_its_joints(tmp_path: Path) -> None:
+    wrote = make_passes()
+    first = dataclasses.replace(wrote.joints[0], rendered=STAGE_FILM)
+    passes = dataclasses.replace(wrote, joints=(first, *wrote.joints[1:]))
+    shot = write_shot(tmp_path / "staged", [passes], fps=Fraction(24), first_number=7)
+    assert [each.rendered for each in read_joints(shot, 0, T)] == [STAGE_FILM] + [""] * (T - 1)
 
 
 def test_half_is_smaller_and_within_its_precision(shot_root: Path, tmp_path: Path) -> None:

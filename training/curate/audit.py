@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, read_image
 from pipeline.shot import FrameJoints
 from training.buckets import choose_bucket
-from training.curate.compare import STAGE_MODEL, Compared, Shown, compare
+from training.curate.compare import Compared, Shown, compare
 from training.curate.detect import Detect
 from training.curate.faces import Face, face_of
 from training.curate.features import Features
@@ -83,7 +83,7 @@ class Eyes:
     """Models that look at images which come without what a renderer knows, where they are at hand."""
 
     detect: Detect | None = None  # the joints of images of characters
-    features: Features | None = None  # by which images are compared
+    features: Callable[[], Features | None] = lambda: None  # by which images are compared; asked when needed
 
 
 def audit_dataset(
@@ -103,9 +103,7 @@ def audit_dataset(
     folders = scan(path, file)
     alone = sum(len(folder.stills) for folder in folders) == 1
     bucket = functools.partial(choose_bucket, base=size, step=bucket_step)
-    return tuple(
-        _audit_concept(folder, bucket, alone=alone, model=file.model, eyes=eyes) for folder in folders
-    )
+    return tuple(_audit_concept(folder, bucket, alone=alone, eyes=eyes) for folder in folders)
 
 
 def needs_detector(path: Path, file: DatasetFile) -> bool:
@@ -118,12 +116,7 @@ def needs_detector(path: Path, file: DatasetFile) -> bool:
     return False
 
 
-def is_staged(path: Path, file: DatasetFile) -> bool:
-    """Whether all images of characters are renders of the stage, as far as files tell."""
-    return file.model == STAGE_MODEL and not needs_detector(path, file)
-
-
-def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, model: str, eyes: Eyes) -> Audit:
+def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, eyes: Eyes) -> Audit:
     findings = [fault for fault in folder.faults if fault.rule in ABOUT_FILES]
     if len(folder.stills) == 1:
         level: Level = "error" if alone else "warning"
@@ -144,7 +137,7 @@ def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, model: str, e
     compared = None
     if folder.concept.kind == "character":
         shown = [Shown(each.picture, each.seen, each.measures.lightness < TOO_DARK) for each in images]
-        compared = compare(shown, model=model, features=eyes.features)
+        compared = compare(shown, eyes.features)
         findings += _strangers(images, compared)
     coverage = _coverage(images)
     if images:

@@ -1,12 +1,12 @@
 """Who is on a concept's images: which of them are compared with the others, by what, and what that says.
 
-Renders of the stage are read by its own recogniser, which finds strangers. All other images are only ranked,
-by a general model's features where one is at hand: no threshold for them has been measured.
+Film stills of the stage, by their joints.json, are read by its own recogniser, which finds strangers. All
+other images are only ranked, by a general model's features where one is at hand: no threshold is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,6 @@ from training.curate.views import Seen, find_head
 
 FloatArray = NDArray[np.float64]
 
-STAGE_MODEL = "mini"  # the model that knows the stage alone: who trains it has renders of the stage
 _AROUND_HEAD = 1.8  # half width of what a general model sees, in units of head to neck
 
 
@@ -45,19 +44,20 @@ class Shown:
     is_dark: bool  # nobody can be told apart in it
 
 
-def compare(images: Sequence[Shown], *, model: str, features: Features | None = None) -> Compared:
-    """Compare a character's images with each other; `model` is what the dataset trains."""
+def compare(images: Sequence[Shown], find: Callable[[], Features | None]) -> Compared:
+    """Compare a character's images with each other.
+
+    `find` gives the general image model and is asked only where it is used; what it raises comes through.
+    """
     heads = {
         index: head
         for index, image in enumerate(images)
         if not image.is_dark and (head := _head(image.seen)) is not None
     }
-    staged = [n for n in heads if model == STAGE_MODEL and images[n].seen.is_render]
+    staged = [n for n in heads if images[n].seen.is_staged]
     if len(staged) >= MIN_JUDGED:
         return _by_recogniser(images, {n: heads[n] for n in staged})
-    if features is None:
-        return Compared(f"none: not {MIN_JUDGED} renders of the stage, and no image model at hand (--model)")
-    return _by_features(images, heads, features)
+    return _by_features(images, heads, find)
 
 
 def _head(seen: Seen) -> tuple[FloatArray, float] | None:
@@ -78,7 +78,9 @@ def _by_recogniser(images: Sequence[Shown], heads: Mapping[int, tuple[FloatArray
 
 
 def _by_features(
-    images: Sequence[Shown], heads: Mapping[int, tuple[FloatArray, float]], features: Features
+    images: Sequence[Shown],
+    heads: Mapping[int, tuple[FloatArray, float]],
+    find: Callable[[], Features | None],
 ) -> Compared:
     """Heads where they are known of enough images, else whole pictures."""
     bright = [n for n, image in enumerate(images) if not image.is_dark]
@@ -86,6 +88,11 @@ def _by_features(
     numbers = list(heads) if by_head else bright
     if len(numbers) < MIN_JUDGED:
         return Compared(f"none: fewer than {MIN_JUDGED} images that show anything")
+    features = find()
+    if features is None:
+        return Compared(
+            f"none: fewer than {MIN_JUDGED} heads of the stage, and no image model at hand (--model)"
+        )
     pictures = [_close(images[n].picture, *heads[n]) if by_head else images[n].picture for n in numbers]
     order = farthest(features.look(pictures), [images[n].seen.angle for n in numbers])
     what = "heads" if by_head else "whole pictures"

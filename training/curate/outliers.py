@@ -20,6 +20,7 @@ MIN_JUDGED = 6  # with fewer images nothing can be said of "the others"
 STRANGERS = 0.05  # share of a dataset's images that show somebody else, before anything is seen
 CERTAIN = 0.8  # from here on an image is reported; of 2,400 clean ones the strangest had 0.6 to 0.65
 MOST = 0.25  # of the images; where more seem strangers the reading is at fault, and nobody is accused
+CLEAR = 0.8  # a property is named from here on
 DOUBT = 1e-3  # a reading is noise so often, however sure of itself it is
 SAME_SIDE = np.radians(60.0)  # two views so far apart share 1/e; best of 25, 60 and none (docs/log.md)
 
@@ -58,18 +59,27 @@ def outliers(chances: FloatArray) -> list[int]:
 
 
 def difference(read: FloatArray, index: int, known: Heads) -> str:
-    """In words, what image `index` shows that the others do not: "long hair, black hair: the others ..."."""
+    """In words, what image `index` shows and the others show otherwise: "long hair, the others steel skull".
+
+    Said of a property that both have, where each is read as one thing with `CLEAR` odds or better.
+    """
     rest = np.delete(read, index, axis=0)
     together = np.log((1.0 - STRANGERS) * rest / known.odds + STRANGERS).sum(axis=0) + np.log(known.odds)
-    usual = known.heads[int(together.argmax())]
-    seen = known.heads[int(read[index].argmax())]
-    there: list[str] = []
-    missing: list[str] = []
-    for words, here, elsewhere in zip(known.words, seen, usual, strict=True):
-        if here != elsewhere:
-            there += [words[here]] if here >= 0 else []
-            missing += [words[elsewhere]] if elsewhere >= 0 else []
-    return f"{' and '.join(there)}, the others {' and '.join(missing)}"
+    usual = np.exp(together - together.max())
+    here, there = (_clear(likely / likely.sum(), known) for likely in (read[index], usual))
+    differ = [(a, b) for a, b in zip(here, there, strict=True) if a and b and a != b]
+    if not differ:
+        return "the head is another, in what is not clear"
+    return f"{' and '.join(a for a, _ in differ)}, the others {' and '.join(b for _, b in differ)}"
+
+
+def _clear(likely: FloatArray, known: Heads) -> list[str]:
+    """The word for each property, "" where it is not clear or not there, by how likely each head is [H]."""
+    said = []
+    for words, values in zip(known.words, known.heads.T, strict=True):
+        odds = [float(likely[values == value].sum()) for value in range(len(words))]
+        said.append(words[int(np.argmax(odds))] if max(odds) >= CLEAR else "")
+    return said
 
 
 def farthest(vectors: FloatArray, angles: Sequence[float | None]) -> list[int]:

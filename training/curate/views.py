@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.image import Float32Array
 from pipeline.preset import face_angle
-from pipeline.shot import Figure, FrameJoints
+from pipeline.shot import STAGE_FILM, Figure, FrameJoints
 from pipeline.shot.joints import read_joints_file
 from training.captions import names
 from training.schema import View
@@ -67,11 +67,8 @@ class Seen:
     figure: Figure | None = None
     angle: float | None = None
     """Radians between face and camera, as `angle_of`."""
-
-    @property
-    def is_render(self) -> bool:
-        """Whether a renderer said where everything is, in metres too."""
-        return self.source == "joints" and self.figure is not None and self.figure.world is not None
+    is_staged: bool = False
+    """Whether its joints.json says that it is a film still of the procedural stage."""
 
 
 def read_known(images: Path) -> Mapping[int, FrameJoints]:
@@ -103,7 +100,8 @@ def look(
     if joints is not None and joints.figures:
         figure = _subject(joints, trigger)
         angle = angle_of(figure, joints.camera)
-        return Seen(view_of(figure, joints.camera), framing_of(figure), source, figure, angle)
+        staged = joints.rendered == STAGE_FILM and figure.world is not None
+        return Seen(view_of(figure, joints.camera), framing_of(figure), source, figure, angle, staged)
     view = next((view for words, view in _VIEW_WORDS if names(caption, words)), None)
     framing = next((framing for words, framing in _FRAMING_WORDS if names(caption, words)), None)
     return Seen(view, framing, "caption" if view or framing else "unknown")

@@ -168,7 +168,7 @@ def test_the_command_reports_and_fails(dataset: Path, capsys: pytest.CaptureFixt
     assert cli.main(["dataset", "lint", path]) == 2
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("error ") and "[no-trigger]" in said[0]
-    assert said[-1] == f"{path}: 1 errors, 0 warnings"
+    assert said[-1] == f"{path}: 1 error, 0 warnings"
 
 
 def test_a_missing_model_is_noted_and_the_rest_checked(

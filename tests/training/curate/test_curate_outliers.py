@@ -84,8 +84,18 @@ def test_too_few_or_too_many_are_not_judged() -> None:
 
 def test_the_difference_is_said_in_words() -> None:
     read = np.stack([sure(0)] * 6 + [sure(4), sure(3)])
-    assert difference(read, 6, KNOWN) == "bald, the others short hair and black hair"
+    assert difference(read, 6, KNOWN) == "bald, the others short hair"
     assert difference(read, 7, KNOWN) == "red hair and glasses, the others black hair and no glasses"
+
+
+def test_only_what_is_clearly_seen_is_said() -> None:
+    """Glasses on a head whose colour of hair is open, among others whose glasses are: no colour is named."""
+    open_colour = np.array([0.0, 0.5, 0.0, 0.5, 0.0, 0.0])
+    assert difference(np.stack([sure(0)] * 7 + [open_colour]), 7, KNOWN) == "glasses, the others no glasses"
+    barely = np.array([0.3, 0.0, 0.7, 0.0, 0.0, 0.0])  # red at 70 %
+    assert difference(np.stack([sure(0)] * 7 + [barely]), 7, KNOWN).endswith("in what is not clear")
+    nobody = np.stack([KNOWN.odds] * 7 + [sure(3)])  # of the others nothing is known
+    assert difference(nobody, 7, KNOWN).endswith("in what is not clear")
 
 
 def test_farthest_is_who_is_unlike_those_seen_from_the_same_side() -> None:

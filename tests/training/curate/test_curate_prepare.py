@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import cli
 from pipeline.image import read_image, write_png
-from pipeline.shot import Figure, FrameJoints, write_joints
+from pipeline.shot import STAGE_FILM, Figure, FrameJoints, write_joints
 from pipeline.shot.joints import read_joints_file
 from samples.stage.datasets import CONCEPTS
 from training.class_images import with_class_images
@@ -158,6 +158,7 @@ def test_a_sample_is_cut_around_its_joints_and_still_holds_them(
         figure, moved = frame.figures[0], after[number].figures[0]
         seen = figure.points[:, 2] > 0
         assert (moved.points[seen, 2] > 0).all(), number  # every joint that was in the picture still is
+        assert after[number].rendered == STAGE_FILM  # the recogniser may still be asked
 
 
 @pytest.mark.parametrize(
