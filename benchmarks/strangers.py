@@ -2,8 +2,8 @@
 
     python -m benchmarks.strangers [--members 40] [--seed 5002]
 
-For each member 20 stills as the sample datasets have them, none of the cast; then the same stills with two
-strangers, who differ in the head only. training/curate/outliers.py was set on seeds 5001 and 5003.
+For each member, nobody of the cast as it is, 20 stills as the sample datasets have them; then the same stills
+with two strangers, who differ in the head only. training/curate/outliers.py was set on seeds 5001 and 5003.
 """
 
 from __future__ import annotations

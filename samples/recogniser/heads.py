@@ -1,7 +1,8 @@
 """What a head of the stage can be: every combination that an eye can tell, with its odds in training.
 
-Training draws heads with independent attributes, so that nothing about the head can be told from the clothes;
-the cast stays out, and so do its heads on its own bodies.
+Training draws heads with independent attributes, so that nothing about the head can be told from the clothes.
+All of them are drawn, the cast's too: what stays out is the cast itself, a head of it with its own top, its
+colour and trousers.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def scores_of(heads: Sequence[Head]) -> FloatArray:
 
 
 def random_head(rng: np.random.Generator) -> Member:
-    """A member with any head on any body, none of the cast."""
+    """A member with any head on any body, but nobody of the cast as it is, head and clothes."""
     while True:
         style = str(rng.choice(HAIR_STYLES, p=STYLE_ODDS))
         bare = style == "steel skull"

@@ -127,13 +127,20 @@ class Training:
         self.step += 1
         return float(loss.detach())
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, stills: int) -> None:
         part = path.with_suffix(".part")
-        torch.save(self._parts(), part)
+        torch.save({**self._parts(), "steps": self.steps, "stills": stills}, part)
         part.replace(path)
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, stills: int) -> None:
+        """Go on where it was. Raises `click.UsageError` where it was begun with other steps or stills."""
         kept = torch.load(path, weights_only=True)
+        begun = (kept.get("steps"), kept.get("stills"))
+        if begun != (self.steps, stills):
+            raise click.UsageError(
+                f"{path}: was begun with --steps {begun[0]} --stills {begun[1]}, not --steps {self.steps} "
+                f"--stills {stills}; go on with these, or take another --state"
+            )
         for name, part in (
             ("network", self.network),
             ("average", self.average),
@@ -160,7 +167,7 @@ def train(training: Training, stills: data.Stills, path: Path, *, until: int) ->
         cuts, heads = batch_of(stills, rng.integers(num_used, size=BATCH), rng)
         losses.append(training.descend(cuts, heads))
         if training.step % SAVE_EVERY == 0 or training.step == until:
-            training.save(path)
+            training.save(path, num_used + HELD_OUT)
             _LOG.info("step %d, loss %.3f, %s", training.step, np.mean(losses), score(training, stills))
             losses = []
 
@@ -205,7 +212,12 @@ def export(training: Training, path: Path = WEIGHTS) -> None:
 
 @click.command()
 @click.option(
-    "--stills", "num_stills", default=28000, show_default=True, help="Rendered; the last 1000 are held out."
+    "--stills",
+    "num_stills",
+    type=click.IntRange(min=HELD_OUT + 1),
+    default=28000,
+    show_default=True,
+    help=f"Rendered, in shards of {data.SHARD_SIZE}; the last {HELD_OUT} are held out.",
 )
 @click.option("--steps", default=12000, show_default=True, help=f"Of {BATCH} stills each.")
 @click.option("--state", type=click.Path(path_type=Path), default=Path("state/recogniser"), show_default=True)
@@ -214,10 +226,11 @@ def main(num_stills: int, steps: int, state: Path, write: bool) -> None:
     """Train the recogniser of heads; run it again to go on."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cv2.setNumThreads(1)
-    data.make(state / "stills", num_stills)
     training = Training(steps)
+    num_stills = -(-num_stills // data.SHARD_SIZE) * data.SHARD_SIZE
     if (state / "training.pt").exists():
-        training.load(state / "training.pt")
+        training.load(state / "training.pt", num_stills)
+    data.make(state / "stills", num_stills)
     train(training, data.load(state / "stills", num_stills), state / "training.pt", until=steps)
     if write:
         export(training)

@@ -30,6 +30,8 @@ USUAL_MODELS = (
 )
 _FILES = ("*.json", "*.safetensors")
 _BATCH = 16
+_CLASS_TOKENS = ("cls_token", "class_embedding")  # names of the parameter, in ViT and DINOv2, and in CLIP
+_UNREAD = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -51,36 +53,68 @@ def find_features() -> Features:
 def load_features(name: str | Path, *, device: str = "cpu") -> Features:
     """A vision model of transformers (DINOv2, CLIP, ViT ...), from a folder or the hub's cache.
 
+    Its features are the class token; of a model without one what it pools, else the mean over its patches.
     Raises `ModelError`: not there, or not a model of images with its processor, or no .safetensors.
     """
     folder = _folder(name)
     import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModel
 
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            whole: Any = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            loaded: Any = AutoModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
-    except Exception as error:  # transformers raises whatever it meets: OSError, KeyError, ValueError ...
+    # what transformers lets through of configs, processors and weights that are broken or of another kind
+    except (*_UNREAD, SafetensorError, StrictDataclassError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(f"{folder}: is no image model that transformers reads ({reason})") from None
+    whole, info = loaded
     network: Any = getattr(whole, "vision_model", whole).to(device).eval()  # of CLIP the half that sees
     if network.main_input_name != "pixel_values":
         raise ModelError(f"{folder}: is a model of {network.main_input_name}, not of images")
+
+    features_of = _choose(network, can_pool=not any("pool" in key for key in info["missing_keys"]))
 
     def look(pictures: Sequence[UInt8Array]) -> FloatArray:
         parts = []
         for start in range(0, len(pictures), _BATCH):
             inputs = processor(images=list(pictures[start : start + _BATCH]), return_tensors="pt").to(device)
             with torch.inference_mode():
-                seen = network(**inputs).last_hidden_state[:, 0]  # the class token
+                seen = features_of(network(**inputs))
+            if seen is None:
+                raise ModelError(f"{folder}: gives neither tokens nor pooled features; take another model")
             parts.append(torch.nn.functional.normalize(seen.double(), dim=1).cpu().numpy())
         return np.concatenate(parts)
 
     return Features(str(name), look)
+
+
+def _choose(network: Any, *, can_pool: bool) -> Callable[[Any], Any]:
+    """What of a model's output are its features [N, D]; that gives None where there are none.
+
+    `can_pool`: the pooling's own weights were in the file; transformers fills in random ones else.
+    """
+    has_class = any(name.endswith(_CLASS_TOKENS) for name, _ in network.named_parameters())
+
+    def features_of(output: Any) -> Any:
+        tokens, pooled = output.get("last_hidden_state"), output.get("pooler_output")
+        are_tokens = tokens is not None and tokens.ndim == 3  # [N, T, D], else [N, D, h, w]
+        if has_class and are_tokens:
+            return tokens[:, 0]
+        if pooled is not None and can_pool:
+            return pooled.flatten(1)
+        return tokens.mean(dim=1) if are_tokens else None
+
+    return features_of
 
 
 def _folder(name: str | Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from samples.recogniser import train
 from samples.recogniser.data import SIZE, Stills, still
@@ -89,7 +90,7 @@ def test_a_training_goes_on_where_it_was_and_its_weights_are_read_back(
     whole, first, second = train.Training(7), train.Training(7), train.Training(7)
     train.train(whole, stills, tmp_path / "whole.pt", until=7)
     train.train(first, stills, tmp_path / "part.pt", until=4)
-    second.load(tmp_path / "part.pt")
+    second.load(tmp_path / "part.pt", len(stills.head))
     train.train(second, stills, tmp_path / "part.pt", until=7)
     for name, values in whole.average.state_dict().items():
         assert torch.equal(values, second.average.state_dict()[name]), name
@@ -102,3 +103,19 @@ def test_a_training_goes_on_where_it_was_and_its_weights_are_read_back(
     with torch.inference_mode():
         said = whole.average.eval()(train.as_input(cuts)) @ whole.table.T
     np.testing.assert_allclose(recogniser.read(cuts), torch.softmax(said, dim=1), rtol=0.02, atol=1e-5)
+
+
+def test_a_training_of_another_recipe_is_not_gone_on_with(stills: Stills, tmp_path: Path) -> None:
+    begun = train.Training(7)
+    begun.save(tmp_path / "training.pt", 1250)
+    arguments = ["--state", str(tmp_path)]
+    for steps, num in ((8, 1250), (7, 1251)):
+        said = CliRunner().invoke(train.main, [*arguments, "--steps", str(steps), "--stills", str(num)])
+        assert said.exit_code == 2 and "was begun with --steps 7 --stills 1250, not" in said.output
+    assert not (tmp_path / "stills").exists()  # nothing was rendered for it
+
+
+def test_as_many_stills_as_are_held_out_are_too_few(tmp_path: Path) -> None:
+    said = CliRunner().invoke(train.main, ["--state", str(tmp_path), "--stills", "1000"])
+    assert said.exit_code == 2 and "1000 is not in the range x>=1001" in said.output
+    assert not list(tmp_path.iterdir())

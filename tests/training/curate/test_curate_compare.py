@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +113,98 @@ def test_a_general_model_ranks_and_accuses_nobody(
     arguments = ["--model", str(folder), "--sheet", str(photographs.parent / "sheet.png")]
     assert cli.main(["dataset", "audit", str(photographs), *arguments]) == 2  # by its other faults
     assert "a ranking" in " ".join(capsys.readouterr().out.split())
+
+
+def _other_model(name: str, folder: Path) -> Any:
+    """A whole model of random weights without a class token, or that gives no tokens, and its processor."""
+    import torch
+    import transformers as t
+
+    torch.manual_seed(0)
+    small = {"hidden_sizes": [8, 16], "depths": [1, 1]}
+    vit = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    swin = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "patch_size": 4}
+    seen = {**vit, "image_size": 32, "patch_size": 8}
+    windows = t.SwinConfig(image_size=32, **swin)
+    siglip = {"text_config": {**vit, "vocab_size": 64}, "vision_config": seen}
+    made: dict[str, Callable[[], Any]] = {
+        "resnet": lambda: t.ResNetModel(t.ResNetConfig(embedding_size=8, layer_type="basic", **small)),
+        "convnext": lambda: t.ConvNextModel(t.ConvNextConfig(num_stages=2, **small)),
+        "swin": lambda: t.SwinModel(windows),
+        "swin without pooling": lambda: t.SwinModel(windows, add_pooling_layer=False),
+        "siglip": lambda: t.SiglipModel(t.SiglipConfig(**siglip)),
+        "vit without pooling": lambda: t.ViTModel(t.ViTConfig(**seen), add_pooling_layer=False),
+        "segformer": lambda: t.SegformerModel(
+            t.SegformerConfig(
+                num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16],
+                num_attention_heads=[1, 2], patch_sizes=[7, 3], strides=[4, 2], mlp_ratios=[2, 2],
+            )
+        ),
+    }  # fmt: skip
+    model = made[name]().eval()
+    model.save_pretrained(folder)
+    t.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return getattr(model, "vision_model", model)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("resnet", lambda out: out.pooler_output[:, :, 0, 0]),
+        ("convnext", lambda out: out.pooler_output),
+        ("swin", lambda out: out.pooler_output),
+        ("swin without pooling", lambda out: out.last_hidden_state.mean(dim=1)),
+        ("siglip", lambda out: out.pooler_output),
+        ("vit without pooling", lambda out: out.last_hidden_state[:, 0]),  # its pooling would be random
+    ],
+)
+def test_features_are_what_each_kind_of_model_makes_of_the_whole_picture(
+    name: str, wanted: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    import torch
+    from transformers import ViTImageProcessor
+
+    network = _other_model(name, tmp_path)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), dtype=np.uint8))
+    processor = ViTImageProcessor.from_pretrained(tmp_path)
+    with torch.inference_mode():
+        expected = wanted(network(**processor(images=pictures, return_tensors="pt"))).double()
+    expected = torch.nn.functional.normalize(expected, dim=1).numpy()
+    np.testing.assert_allclose(load_features(tmp_path).look(pictures), expected, atol=1e-5)
+
+
+def test_a_model_without_features_is_one_line(
+    tmp_path: Path, photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _other_model("segformer", tmp_path / "model")  # feature maps and nothing pooled
+    assert cli.main(["dataset", "audit", str(photographs), "--model", str(tmp_path / "model")]) == 2
+    assert "gives neither tokens nor pooled features" in capsys.readouterr().err
+
+
+def test_broken_model_files_are_one_line(clip: Path, tmp_path: Path) -> None:
+    def broken(name: str, text: bytes) -> Path:
+        folder = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(clip, folder)
+        (folder / name).write_bytes(text)
+        return folder
+
+    config = json.loads((clip / "config.json").read_text())
+    weights = (clip / "model.safetensors").read_bytes()
+    config["vision_config"]["hidden_size"] = 24
+    cases = (
+        broken("config.json", b"{"),
+        broken("config.json", b"[]"),
+        broken("config.json", b'{"model_type": "clip", "vision_config": 3}'),
+        broken("config.json", b'{"model_type": "no such"}'),
+        broken("config.json", json.dumps(config).encode()),
+        broken("model.safetensors", weights[:900]),
+        broken("model.safetensors", b""),
+        broken("preprocessor_config.json", b"[]"),
+        broken("preprocessor_config.json", b'{"image_processor_type": "None"}'),
+    )
+    for folder in cases:
+        with pytest.raises(ModelError, match="is no image model that transformers reads"):
+            load_features(folder)
 
 
 def test_heads_are_compared_where_they_are_known(renders: Path, dinov2: Path) -> None:
