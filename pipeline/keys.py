@@ -28,7 +28,7 @@ from pipeline.steady.blend import to_uint8
 from pipeline.steady.compose import Composed, View, compose
 from pipeline.steady.correspond import by_world, trust
 from pipeline.steady.cover import Patch
-from pipeline.steady.detail import drawn, fine_energy, sharpened
+from pipeline.steady.detail import brightness, drawn, fine_energy, sharpened
 from pipeline.steady.grain import Grain, measure, with_grain, without
 from pipeline.steady.light import Answer, exponents, light_change, log_colour
 from pipeline.steady.metrics import Step, chain
@@ -38,7 +38,7 @@ from pipeline.styling import Inputs, Stylist, read_inputs, settings_of
 from pipeline.timeline import Stretch
 
 JOINT = 8  # keys that look at each other in one batch, the anchor among them
-CRISP = 1.09  # of the keys' fine energy: at 1.07 the softest tuning shot is 1.02 times as sharp as `frame`
+CRISP = 1.06  # of the keys' fine energy: the softest tuning shot is then 1.02 times as sharp as `frame`
 DEPENDS = "depends"  # the text in a styled key's file: the digest of what decides it
 MEASURED = 2  # keys whose grain is measured
 AGREE_REACH = 6  # keys either way whose colours a key is brought to agree with
@@ -81,20 +81,20 @@ class Carrier:
         for t, pixels in zip(range(start, self.stretch.stop), steadied(composed), strict=True):
             if t >= first:
                 where = drawn(self.footage.engine(t))
-                sharp = sharpened(pixels, self._energy(t), where=where)
+                sharp = sharpened(pixels, self._contrast(t) * brightness(pixels), where=where)
                 seed = self.stylist.plan.seeds[t] + t
                 yield t, to_uint8(with_grain(sharp, self._grain, seed=seed))
 
-    def _energy(self, t: int) -> float:
-        """The fine detail that frame t should have: between those of the keys beside it."""
+    def _contrast(self, t: int) -> float:
+        """The fine detail of frame t for its brightness: between those of the keys beside it."""
         keys = self.stretch.keys
         if self.stylist.plan.key_noise == "mirrored":  # those that the seeds' own noise has drawn
             keys = keys[::2]
         after = min(bisect.bisect_left(keys, t), len(keys) - 1)
         a, b = keys[max(after - 1, 0)], keys[after]
         u = min((t - a) / (b - a), 1.0) if b > a else 0.0
-        between = (1.0 - u) * fine_energy(self._styled_key(a)) + u * fine_energy(self._styled_key(b))
-        return CRISP * between
+        own, other = (fine_energy(key) / brightness(key) for key in map(self._styled_key, (a, b)))
+        return CRISP * ((1.0 - u) * own + u * other)
 
     @cached_property
     def _grain(self) -> Grain:

@@ -20,7 +20,7 @@ from pipeline.shot import Area, Shot, read_as
 
 # Raise this when the code changes what pixels a plan gives: old frames are then not taken for done.
 PLAN_VERSION = 2
-KEYS_VERSION = 3  # the same for the method "keys" alone
+KEYS_VERSION = 4  # the same for the method "keys" alone
 OF_KEYS = ("key_noise", "key_every", "key_frames", "own_ids", "grain")  # fields of plans by "keys" alone
 # What each method reads of a shot besides the pictures and what controls are drawn from.
 PASSES_READ: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -14,12 +14,18 @@ from pipeline.image import Float32Array, UInt8Array
 FINE_SIGMA = 1.0  # pixels: finer than this is what the Laplacian weighs
 MOST_GAIN = 2.5
 PLAIN = 1.0  # levels of 255: where the render's own fine detail is this slight a place gets half
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601
 LEAST = 0.01  # what the plainest place gets
 
 
 def fine_energy(picture: Float32Array) -> float:
     """Mean square of the Laplacian of the luma of [H, W, 3], without the frame's rim."""
     return float(np.square(_laplacian(picture)).mean())
+
+
+def brightness(picture: Float32Array) -> float:
+    """Mean square of the luma of [H, W, 3], at least 1: what light does to it, it does to fine detail too."""
+    return max(float(np.square(picture @ LUMA).mean()), 1.0)
 
 
 def drawn(engine: UInt8Array) -> Float32Array:
@@ -53,6 +59,5 @@ def sharpened(picture: Float32Array, energy: float, *, where: Float32Array) -> F
 
 
 def _laplacian(picture: Float32Array) -> Float32Array:
-    luma = picture @ np.array([0.299, 0.587, 0.114], np.float32)
-    laplacian: Float32Array = cv2.Laplacian(luma, cv2.CV_32F, ksize=1)[1:-1, 1:-1]
+    laplacian: Float32Array = cv2.Laplacian(picture @ LUMA, cv2.CV_32F, ksize=1)[1:-1, 1:-1]
     return laplacian

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from pipeline.image import Float32Array
 from pipeline.steady.agree import agree, steadied
 from pipeline.steady.compose import View, compose, fill
-from pipeline.steady.detail import drawn, fine_energy, sharpened
+from pipeline.steady.detail import brightness, drawn, fine_energy, sharpened
 from pipeline.steady.metrics import Step
 
 H, W = 64, 80
@@ -97,6 +98,17 @@ def test_the_median_takes_out_what_one_frame_has_alone() -> None:
     np.testing.assert_allclose(now, picture, atol=0.5)
     np.testing.assert_array_equal(before, picture)
     np.testing.assert_array_equal(after, picture)
+
+
+def test_light_changes_fine_detail_and_brightness_alike() -> None:
+    # So a key in white light says how much detail a frame in a dim red one should have.
+    picture = texture(3)
+    dim = picture * np.array([0.6, 0.6, 0.6], np.float32)
+    assert fine_energy(dim) / brightness(dim) == pytest.approx(
+        fine_energy(picture) / brightness(picture), rel=1e-4
+    )
+    assert fine_energy(dim) == pytest.approx(0.36 * fine_energy(picture), rel=1e-4)
+    assert brightness(np.zeros((4, 4, 3), np.float32)) == 1.0  # a black frame is divided by nothing smaller
 
 
 def test_sharpening_gives_back_the_energy_and_no_more() -> None:
