@@ -7,20 +7,16 @@ Nothing is fetched: the model is a folder, or lies in the hub's cache.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError
 from pipeline.image import UInt8Array
-from pipeline.models.hub import hub_snapshot, is_hub_id
 from training.curate.contradict import contradictions
 from training.curate.fix import mend, without
+from training.curate.image_models import model_folder, reading
 from training.curate.words import MODIFIERS, SMALL_WORDS, SUBJECTS
 from training.schema import Concept
 
@@ -50,20 +46,15 @@ def load_captioner(name: str | Path, *, device: str = "cpu") -> Describe:
 
     Raises `ModelError`: not there, or not a captioning model with its processor, or no .safetensors.
     """
-    folder = _folder(name)
+    folder = model_folder(name, kind="captioning", files=_FILES)
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            network: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-            )
-    except Exception as error:  # transformers raises whatever it meets: OSError, KeyError, ValueError ...
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"{folder}: is no captioning model that transformers reads ({reason})") from None
+    with reading(folder, kind="captioning"):
+        processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        network: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
     network = network.to(device).eval()
 
     def describe(picture: UInt8Array) -> str:
@@ -73,19 +64,6 @@ def load_captioner(name: str | Path, *, device: str = "cpu") -> Describe:
         return str(processor.batch_decode(tokens, skip_special_tokens=True)[0])
 
     return describe
-
-
-def _folder(name: str | Path) -> Path:
-    if is_hub_id(name):
-        try:
-            return hub_snapshot(str(name), offline=True, allow_patterns=_FILES)
-        except ModelError:
-            raise ModelError(
-                f"--model {name}: is not in the hub's cache, and nothing is fetched here; give its folder"
-            ) from None
-    if not (Path(name) / "config.json").is_file():
-        raise ModelError(f"--model {name}: no config.json there; expected a folder of a captioning model")
-    return Path(name)
 
 
 def adapt(said: str, concept: Concept) -> Description:

@@ -6,8 +6,6 @@ Nothing is fetched: the model is a folder, or lies in the hub's cache.
 from __future__ import annotations
 
 import contextlib
-import io
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
 from pipeline.image import UInt8Array
-from pipeline.models.hub import hub_snapshot, is_hub_id
+from training.curate.image_models import model_folder, reading
 
 FloatArray = NDArray[np.float64]
 
@@ -31,7 +29,6 @@ USUAL_MODELS = (
 _FILES = ("*.json", "*.safetensors")
 _BATCH = 16
 _CLASS_TOKENS = ("cls_token", "class_embedding")  # names of the parameter, in ViT and DINOv2, and in CLIP
-_UNREAD = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -56,27 +53,15 @@ def load_features(name: str | Path, *, device: str = "cpu") -> Features:
     Its features are the class token; of a model without one what it pools, else the mean over its patches.
     Raises `ModelError`: not there, or not a model of images with its processor, or no .safetensors.
     """
-    folder = _folder(name)
+    folder = model_folder(name, kind="image", files=_FILES)
     import torch
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoModel
 
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            loaded: Any = AutoModel.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    # what transformers lets through of configs, processors and weights that are broken or of another kind
-    except (*_UNREAD, SafetensorError, StrictDataclassError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"{folder}: is no image model that transformers reads ({reason})") from None
+    with reading(folder, kind="image"):
+        processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        loaded: Any = AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
     whole, info = loaded
     network: Any = getattr(whole, "vision_model", whole).to(device).eval()  # of CLIP the half that sees
     if network.main_input_name != "pixel_values":
@@ -115,16 +100,3 @@ def _choose(network: Any, *, can_pool: bool) -> Callable[[Any], Any]:
         return tokens.mean(dim=1) if are_tokens else None
 
     return features_of
-
-
-def _folder(name: str | Path) -> Path:
-    if is_hub_id(name):
-        try:
-            return hub_snapshot(str(name), offline=True, allow_patterns=_FILES)
-        except ModelError:
-            raise ModelError(
-                f"--model {name}: is not in the hub's cache, and nothing is fetched here; give its folder"
-            ) from None
-    if not (Path(name) / "config.json").is_file():
-        raise ModelError(f"--model {name}: no config.json there; expected a folder of an image model")
-    return Path(name)
