@@ -71,6 +71,20 @@ def test_every_truth_is_taken_for_what_it_shows(
                 assert chosen[other].nearest == moment.right[other]
 
 
+def test_the_sample_look_is_as_far_from_the_others_as_they_are_from_one_another() -> None:
+    seen = [each.rivals("look") for each in moments("VaultFilm", "tuning", 6)]
+    nearest = {
+        look: min(
+            float(np.mean([look_distance(films[look], films[other]) for films in seen]))
+            for other in LOOKS
+            if other != look
+        )
+        for look in LOOKS
+    }
+    sample = nearest.pop("VaultFilm")
+    assert 0.95 * min(nearest.values()) < sample < 1.05 * max(nearest.values())
+
+
 def test_a_grey_render_is_no_concept(moment: Moment, rivals: dict[str, dict[str, UInt8Array]]) -> None:
     chosen = judge(moment, moment.frame.engine, rivals)
     assert not {choice.nearest for choice in chosen.values()} & {"iris", "otto", "VaultFilm"}
