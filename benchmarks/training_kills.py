@@ -4,9 +4,9 @@
 
 Trainings of a few steps on the miniature, each with other state to carry over: AdamW with a moving average,
 accumulation, a text encoder that stops half way and a pick by validation; Prodigy on a DoRA; the
-schedule-free optimizer on word and LoRA together. Each trial starts one in a process of its own, kills it at
-a moment drawn evenly from an undisturbed training's time, and starts it again to the end (half of them are
-killed once more on the way). The processes are forked from this one, which has torch loaded already, so that
+schedule-free optimizer on word and LoRA together, with a pick by likeness. Each trial starts one in a process
+of its own, kills it at a moment drawn evenly from an undisturbed training's time, and starts it again to the
+end (half of them are killed once more on the way). The processes are forked from this one, which has torch loaded already, so that
 the moments fall into the training and not into imports.
 """
 
@@ -56,6 +56,7 @@ keep_every = 7""",
 optimizer = "schedulefree"
 vectors = 2
 validation = 1
+pick = "likeness"
 validate_every = 5""",
 }
 
@@ -76,17 +77,18 @@ class Trial:
 
 
 def write_dataset(folder: Path, settings: str) -> Path:
-    """Six pictures of coarse noise with captions; a checkpoint every third step."""
+    """Six pictures of coarse noise with captions and renders; a checkpoint every third step."""
     rng = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
     for number in range(6):
-        coarse = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        write_png(folder / "images" / f"{number}.png", coarse.repeat(8, axis=0).repeat(8, axis=1))
+        for name in ("images", "engine"):
+            coarse = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            write_png(folder / name / f"{number}.png", coarse.repeat(8, axis=0).repeat(8, axis=1))
         caption = f"a person, irisbot, place {number}"
         (folder / "images" / f"{number}.txt").write_text(caption, encoding="utf-8")
     path = folder / "dataset.toml"
     path.write_text(
         'model = "mini"\nname = "iris"\n[[concept]]\ntrigger = "irisbot"\nclass = "person"\nkind = "object"\n'
+        'engine = "engine"\n'
         f"[train]\nsteps = {STEPS}\nbatch = 1\nrank = 4\ncheckpoint_every = 3\n{settings}\n",
         encoding="utf-8",
     )

@@ -45,10 +45,10 @@ class Board:
         for role, rate in rates.items():
             self._writer.add_scalar(f"lr/{role}", rate, step)
 
-    def validation(self, step: int, losses: Mapping[str, float]) -> None:
-        """The held-out loss of each concept."""
-        for trigger, loss in losses.items() if self._writer is not None else ():
-            self._writer.add_scalar(f"validation/{trigger}", loss, step)
+    def judged(self, step: int, score: str, values: Mapping[str, float]) -> None:
+        """A score of the held-out images, concept by concept."""
+        for trigger, value in values.items() if self._writer is not None else ():
+            self._writer.add_scalar(f"{score}/{trigger}", value, step)
 
     def samples(self, step: int, sheet: Path) -> None:
         """A contact sheet, PNG."""

@@ -38,7 +38,7 @@ class Saved:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     average: list[torch.Tensor]  # empty without a moving average
-    history: list[tuple[int, dict[str, float]]]  # step -> validation loss of each concept
+    history: list[tuple[int, dict[str, float], dict[str, float]]]  # step; loss and distance by trigger
     losses: list[float]  # of each step
 
 
@@ -68,7 +68,7 @@ def save(
         optimizer=trainer.optimizer.state_dict(),
         scaler=trainer.scaler.state_dict(),
         average=[] if trainer.average is None else trainer.average.values,
-        history=[(each.step, dict(each.losses)) for each in history],
+        history=[(each.step, dict(each.losses), dict(each.distances)) for each in history],
         losses=list(losses),
     )
     _write(path, {"version": VERSION, **vars(saved)})

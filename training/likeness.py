@@ -27,6 +27,10 @@ MAX_OFFSET = 10.0  # and its level by this many units of L*; more than that is a
 MAX_PART_BOOST = 8.0  # a pixel of a small part weighs at most this many average pixels
 MIN_REGION_PIXELS = 64  # below 8 x 8 pixels a figure is not judged
 
+LOOK_BLUR = 1.5  # px at 128: a look's grain is drawn anew in each frame and says nothing about a picture
+LOOK_OFFSET = 5.0  # a picture may be lighter or darker throughout by this many units of L* at no cost
+LOOK_KNEE = 20.0  # as COLOUR_KNEE
+
 HEAD_PARTS = (1,)  # body parts as the stage numbers them: skull, face, hair, beard and glasses are the head
 TORSO_PARTS = (2, 3)  # neck, torso
 
@@ -60,6 +64,18 @@ def distance(
         lab_styled, lab_truth = _halve(lab_styled, support), _halve(lab_truth, support)
         weight, support = cv2.pyrDown(weight), cv2.pyrDown(support)
     return float(np.mean(terms))
+
+
+def look_distance(picture: UInt8Array, truth: UInt8Array) -> float:
+    """How unlike two grades of one frame are, in [0, 1): saturating colour difference over the whole frame.
+
+    Lightness counts in full and its spread is not fitted, unlike in `distance`: contrast, lifted
+    shadows and dark corners are what a look is. No structure: a look leaves edges where they are.
+    """
+    a, b = (to_lab(cv2.GaussianBlur(each, (0, 0), LOOK_BLUR)) for each in (picture, truth))
+    a[..., 0] += np.clip(b[..., 0].mean() - a[..., 0].mean(), -LOOK_OFFSET, LOOK_OFFSET)
+    delta = np.sqrt(((a - b) ** 2).sum(axis=-1))  # [H, W]
+    return float((delta / (delta + LOOK_KNEE)).mean())
 
 
 def forced_choice(

@@ -46,6 +46,7 @@ class TrainProgress:
         rate = f"{self._images / self._seconds:.1f}" if self._seconds > 0 else "-"
         self._bar.update(self._task, completed=step, loss=f"{self.loss:.4f}", rate=rate)
 
-    def judged(self, loss: float) -> None:
-        """The held-out images had this loss."""
-        self._bar.update(self._task, judged=f"  held out {loss:.4f}")
+    def judged(self, loss: float, distance: float | None) -> None:
+        """The held-out images had this loss and, where they were rendered, this distance."""
+        rendered = "" if distance is None else f", distance {distance:.4f}"
+        self._bar.update(self._task, judged=f"  held out {loss:.4f}{rendered}")

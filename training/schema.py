@@ -187,6 +187,16 @@ class DatasetFile(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _held_out_can_be_rendered(self) -> DatasetFile:
+        missing = [each.trigger for each in self.concept if each.engine is None]
+        if self.train.pick == "likeness" and missing:
+            raise ValueError(
+                f"train.pick = 'likeness' needs engine renders of the held-out images and '{missing[0]}' has "
+                "none; add engine = \"<folder>\" to it, or take pick = 'validation', which needs none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_weigh(self) -> DatasetFile:
         weighed = [each.trigger for each in self.concept if each.weight is not None]
         repeated = [each.trigger for each in self.concept if "repeats" in each.model_fields_set]

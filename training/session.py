@@ -29,6 +29,7 @@ from training.optimizers import check_optimizer
 from training.parallel import Workers, join
 from training.precision import resolve_precision
 from training.record import Finished, read_finished, write_record
+from training.rendered import check_regions
 from training.schema import TrainSettings
 from training.steps import Results, Run, log_exposure, take_steps
 from training.validation import Validation, best
@@ -63,6 +64,8 @@ def train(
     if settings.tensorboard:
         check_tensorboard()
     training, held_out = data.split()
+    if settings.pick == "likeness":
+        check_regions(held_out)
     model = load_model(model_path, controls=data.control_kinds, device=place)
     check_captions(
         data,
@@ -74,6 +77,7 @@ def train(
     base = find_model(model_path)[1]
     run = _begin(model, data, training, results, base, digest=digest, cache=cache, workers=workers)
     run.held_out = prepare(model, held_out, cache=cache) if held_out.examples else None
+    run.to_render = held_out.examples if settings.pick == "likeness" else ()
     if run.leads:
         cache.save()
     take_steps(run, progress=progress)
@@ -85,11 +89,11 @@ def train(
 def _finish(run: Run, *, weights: str) -> None:
     """Write the result: the weights picked, as files and as pictures."""
     trainer, settings = run.trainer, run.data.file.train
-    picked = best(run.history) if settings.pick == "validation" else None
+    picked = best(run.history, settings.pick)
     log_exposure(run)
     with trainer.result():
         if picked is not None and picked.step != trainer.step:
-            log.info("picked step %d, validation loss %.4f", picked.step, picked.mean)
+            log.info("picked step %d by its %s", picked.step, settings.pick)
             trainer.trained.load(checkpoint.read_best(run.results.best, digest=run.digest, step=picked.step))
         sheet.write_sheet(trainer.trained, run.data, run.results.samples)
         stamp = _stamp(run.data, run.digest)
@@ -149,7 +153,7 @@ def _begin(
         checkpoint.restore(trainer, saved)
         run.seconds, run.saved_step = saved.seconds, saved.step
         run.losses = list(saved.losses)
-        run.history = [Validation(step, dict(losses)) for step, losses in saved.history]
+        run.history = [Validation(*each) for each in saved.history]
         log.info("%s: going on at step %d of %d", results.checkpoint, trainer.step, settings.steps)
     return run
 

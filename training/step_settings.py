@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy", "schedulefree"]
 LearningRateShape = Literal["cosine", "linear", "constant"]
-Pick = Literal["last", "validation"]
+Pick = Literal["last", "validation", "likeness"]
 
 VALIDATIONS = 10  # in a run, unless `validate_every` says otherwise
 
@@ -56,7 +56,9 @@ class StepSettings(StrictModel):
     validate_every: int = Field(default=0, ge=0)
     """Judge the held-out images every so many steps; 0: ten times in the run."""
     pick: Pick = "last"
-    """Which weights are the result: the last ones, or those with the lowest validation loss."""
+    """Which weights are the result: the last ones, those with the lowest validation loss, or those with which
+    the held-out images are rendered most like what they are (`training.rendered`).
+    """
     checkpoint_every: int = Field(default=100, ge=1)
     keep_every: int = Field(default=0, ge=0)
     """Keep the LoRA of every so many steps as a file of its own; 0: the result only."""
@@ -73,8 +75,8 @@ class StepSettings(StrictModel):
             raise ValueError(
                 f"schedule '{self.schedule}' with the schedule-free optimizer, which needs none; take it out"
             )
-        if self.pick == "validation" and self.validation == 0:
-            raise ValueError("pick = 'validation' without held-out images; add validation = 1 or more")
+        if self.pick != "last" and self.validation == 0:
+            raise ValueError(f"pick = '{self.pick}' without held-out images; add validation = 1 or more")
         if self.validation >= 1 and self.validation != int(self.validation):
             raise ValueError(
                 f"validation = {self.validation:g}; expected a whole number of images, or a share below 1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import DatasetError
@@ -14,11 +14,13 @@ from training.adapters.trained import Job
 from training.board import Board
 from training.dataset import Dataset
 from training.divergence import divergence
+from training.example import Example
 from training.interrupt import deferred_interrupt
 from training.loop import Trainer
 from training.material import Material
 from training.order import realised
 from training.progress import TrainProgress
+from training.rendered import distances
 from training.validation import Validation, best, validate
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Results:
 
     @property
     def best(self) -> Path:
-        """The weights with the lowest validation loss so far."""
+        """The best weights so far, by what `train.pick` goes by."""
         return self.folder / "best.pt"
 
     @property
@@ -72,6 +74,7 @@ class Run:
     digest: str
     trainer: Trainer
     held_out: Material | None
+    to_render: tuple[Example, ...] = ()  # of what is held out
     seconds: float = 0.0
     history: list[Validation] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)  # of each step
@@ -143,16 +146,27 @@ def _look_back(run: Run, bar: TrainProgress, board: Board) -> None:
     trainer, settings = run.trainer, run.data.file.train
     if run.held_out is not None and settings.validates_at(trainer.step):
         judged = validate(trainer, run.held_out)
+        if run.to_render:
+            judged = replace(judged, distances=_rendered_distances(run))
         run.history.append(judged)
-        bar.judged(judged.mean)
-        board.validation(trainer.step, judged.losses)
-        if run.leads and settings.pick == "validation" and best(run.history) is judged:
+        bar.judged(judged.mean, judged.distance)
+        board.judged(trainer.step, "validation", judged.losses)
+        board.judged(trainer.step, "distance", judged.distances)
+        if run.leads and best(run.history, settings.pick) is judged:
             with trainer.result():
                 checkpoint.save_best(run.results.best, trainer, digest=run.digest)
     if run.leads and settings.keep_every and trainer.step % settings.keep_every == 0:
         mark = f"-{trainer.step:06d}"
         with trainer.result():
             trainer.trained.export(Job(run.results.kept, run.data, run.base, stamp=run.digest, mark=mark))
+
+
+def _rendered_distances(run: Run) -> dict[str, float]:
+    """How far the held-out images are from what they should be when they are rendered now, by trigger."""
+    with run.trainer.result():
+        return distances(
+            run.trainer.model, run.to_render, run.data.file.concept, seed=run.data.file.train.seed
+        )
 
 
 def _sample(run: Run, board: Board) -> None:

@@ -1,9 +1,10 @@
-"""The loss on images that were held out: the same noise and timesteps each time, concept by concept."""
+"""The loss on held-out images, the same noise and timesteps each time, by concept; and what is best."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 
@@ -11,21 +12,29 @@ from training import schedule
 from training.draws import Draw, parts
 from training.loop import Trainer
 from training.material import Material
+from training.step_settings import Pick
 
 TIMESTEPS = 8  # an image, in the middles of as many equal stretches of the schedule
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The losses after a step; lower is nearer to the held-out images."""
+    """What was found after a step; lower is nearer to the held-out images."""
 
     step: int
     losses: Mapping[str, float]  # trigger -> loss
+    distances: Mapping[str, float] = field(default_factory=dict)
+    """Trigger -> distance of its held-out images as they are rendered; empty where none are."""
 
     @property
     def mean(self) -> float:
-        """Over the concepts, each alike."""
+        """The loss over the concepts, each alike."""
         return sum(self.losses.values()) / len(self.losses)
+
+    @property
+    def distance(self) -> float | None:
+        """The distance over the concepts, each alike; None where nothing was rendered."""
+        return sum(self.distances.values()) / len(self.distances) if self.distances else None
 
 
 def validate(trainer: Trainer, material: Material) -> Validation:
@@ -64,6 +73,16 @@ def held_out_draw(material: Material, number: int, seed: int, num_timesteps: int
     )
 
 
-def best(history: Sequence[Validation]) -> Validation | None:
-    """The lowest mean, the earliest of equals; None where nothing was judged."""
-    return min(history, key=lambda each: each.mean, default=None)
+def _rendered(judged: Validation) -> float:
+    assert judged.distance is not None, "a training that picks by likeness renders at each validation"
+    return judged.distance
+
+
+_SCORES: Mapping[Pick, Callable[[Validation], float]] = MappingProxyType(
+    {"validation": lambda judged: judged.mean, "likeness": _rendered}
+)
+
+
+def best(history: Sequence[Validation], pick: Pick) -> Validation | None:
+    """The lowest by what `pick` goes by, the earliest of equals; None for "last" and of nothing judged."""
+    return min(history, key=_SCORES[pick], default=None) if pick in _SCORES else None

@@ -22,7 +22,8 @@ class Family:
     `a1111_version` is A1111's "sd version". `lora_rate` and `full_rate` are the learning rates that a
     training takes where its file says none, for low-rank kinds and for the whole UNet; `text_rate` and
     `text_stop` are the text encoders' beside a low-rank UNet (0: they stay), `alpha_share` is alpha / rank,
-    `batch` the images of a batch. `folder` holds the weights that come with lookdev, where there are any.
+    `batch` the images of a batch. `guidance` is what its presets
+    that ship render with. `folder` holds the weights that come with lookdev, where there are any.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Family:
     text_stop: float = 0.4
     alpha_share: float = 0.5
     batch: int = 4
+    guidance: float = 6.0
     bucket_step: int = 64
     folder: Path | None = None
 
@@ -68,6 +70,7 @@ _MINI = Family(
     text_stop=1.0,
     alpha_share=1.0,
     batch=8,
+    guidance=1.0,
 )
 
 _SD15 = Family(
@@ -96,6 +99,7 @@ _SDXL = Family(
     half_vae=False,
     a1111_version="SDXL",
     lora_rate=1e-4,
+    guidance=5.5,
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({row.name: row for row in (_MINI, _SD15, _SDXL)})

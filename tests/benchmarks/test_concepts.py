@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks.concepts import Judged, concept_row, leak_row, share, verdict
-from benchmarks.judging import LOOK_OFFSET, Choice, judge, look_distance
+from benchmarks.judging import Choice, judge
 from benchmarks.moments import AXES, CONCEPTS, NONE, ORDINARY, Moment, moments
 from pipeline.image import UInt8Array
 from samples.stage.render import render
 from samples.stage.sets import LOOKS, SETS, built
+from training.likeness import LOOK_OFFSET, look_distance
 
 
 @pytest.fixture(scope="module")

@@ -91,8 +91,16 @@ def test_the_best_is_the_lowest_mean_of_the_concepts_and_the_earliest() -> None:
         Validation(2, {"a": 1.0, "b": 1.0}),
         Validation(3, {"a": 0.0, "b": 2.0}),
     ]
-    assert best(history) is history[1]
-    assert best([]) is None
+    assert best(history, "validation") is history[1]
+    assert best(history, "last") is None
+    assert best([], "validation") is None and best([], "likeness") is None
+    rendered = [
+        replace(each, distances={"a": a, "b": b})
+        for each, (a, b) in zip(history, [(0.2, 0.3), (0.3, 0.3), (0.1, 0.4)], strict=True)
+    ]
+    assert [each.distance for each in rendered] == pytest.approx([0.25, 0.3, 0.25])
+    assert best(rendered, "likeness") is rendered[0]
+    assert best(rendered, "validation") is rendered[1]
 
 
 @pytest.mark.usefixtures("few_samples")
@@ -128,7 +136,7 @@ ema = 0.5
     assert not all(torch.equal(final[key], value) for key, value in files[kept[2]].items())
     names = {read_lora(out / "checkpoints" / name).metadata["ss_output_name"] for name in kept}
     assert names == {"iris-000002", "iris-000004", "iris-000006"}
-    assert [step for step, _ in checkpoint_of(out).history] == [2, 4, 6]
+    assert [step for step, _, _ in checkpoint_of(out).history] == [2, 4, 6]
     assert json.loads((out / "training.json").read_text(encoding="utf-8"))
     tags = tensorboard_tags(out / "tensorboard")
     assert {"loss", "lr/unet", "validation/irisbot"} <= set(tags)

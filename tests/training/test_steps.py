@@ -186,6 +186,7 @@ def test_a_rate_of_prodigy_is_one_unless_it_is_said() -> None:
         ({"optimizer": "schedulefree", "schedule": "cosine"}, "which needs none; take it out"),
         ({"optimizer": "prodigy", "text_lr": 1e-4}, "text_lr must be lr or 0"),
         ({"pick": "validation"}, "without held-out images; add validation"),
+        ({"pick": "likeness"}, "pick = 'likeness' without held-out images; add validation"),
         ({"validation": 1.5}, "expected a whole number of images, or a share below 1"),
         ({"optimizer": "sgd"}, "adamw8bit"),
     ],
