@@ -6,8 +6,8 @@ Trainings of a few steps on the miniature, each with other state to carry over: 
 accumulation, a text encoder that stops half way and a pick by validation; Prodigy on a DoRA; the
 schedule-free optimizer on word and LoRA together, with a pick by likeness. Each trial starts one in a process
 of its own, kills it at a moment drawn evenly from an undisturbed training's time, and starts it again to the
-end (half of them are killed once more on the way). The processes are forked from this one, which has torch loaded already, so that
-the moments fall into the training and not into imports.
+end (half of them are killed once more on the way). The processes are forked from this one, which has torch
+loaded already, so that the moments fall into the training and not into imports.
 """
 
 from __future__ import annotations
