@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import file_digest, write_text
+from pipeline.files import file_digest, known_digest, write_text
 from pipeline.models import Family, Model, lora_metadata, write_lora
 from pipeline.models.embedding_layout import EMBEDDINGS_KEY
 from pipeline.models.lora_kinds import LORA_KINDS
@@ -16,6 +17,7 @@ from pipeline.models.lora_save import trained_file
 from training.adapters.trained import Job
 from training.captions import tag_frequency
 from training.dataset import Dataset
+from training.example import Example
 
 STAMP_KEY = "lookdev.training"
 
@@ -39,12 +41,16 @@ def write(path: Path, model: Model, job: Job, *, kind: str, embeddings: Sequence
 
 
 def metadata(model: Model, job: Job, *, kind: str) -> dict[str, str]:
-    """The header of the file: what a LoRA browser shows, and what kohya's tools expect."""
+    """The header of the file: what a LoRA browser shows, and what kohya's tools expect.
+
+    Images and captions are those that were trained on. No times, so that the same training gives the same
+    bytes.
+    """
     dataset = job.dataset
     train, concepts = dataset.file.train, dataset.file.concept
+    shown = [example for example in dataset.split()[0].examples if not example.is_mirrored]
     captions = [
-        [example.caption for example in dataset.examples if example.concept == index]
-        for index in range(len(concepts))
+        [example.caption for example in shown if example.concept == index] for index in range(len(concepts))
     ]
     # kohya names a dataset folder "<repeats>_<trigger> <class>"
     folders = [f"{c.repeats}_{c.trigger} {c.class_word}" for c in concepts]
@@ -56,13 +62,13 @@ def metadata(model: Model, job: Job, *, kind: str) -> dict[str, str]:
             },
             ensure_ascii=False,
         ),
-        "ss_num_train_images": str(len(dataset.examples)),
-        **_places(model, job),
+        **_counts(
+            job, [concept.repeats * len(texts) for concept, texts in zip(concepts, captions, strict=True)]
+        ),
+        **_places(job, model, shown),
         "ss_learning_rate": str(train.lr),
         "ss_unet_lr": str(train.lr),
         "ss_text_encoder_lr": str(train.text_lr),
-        "ss_max_train_steps": str(train.steps),
-        "ss_batch_size_per_device": str(train.batch),
         "ss_gradient_accumulation_steps": str(train.accumulate),
         "ss_gradient_checkpointing": str(train.gradient_checkpointing),
         "ss_optimizer": train.optimizer,
@@ -72,6 +78,10 @@ def metadata(model: Model, job: Job, *, kind: str) -> dict[str, str]:
         "ss_noise_offset": str(train.noise_offset),
         "ss_seed": str(train.seed),
         "ss_caption_dropout_rate": str(train.caption_dropout),
+        "ss_prior_loss_weight": str(train.prior_weight),
+        "ss_flip_aug": str(any(concept.mirror for concept in concepts)),
+        "ss_shuffle_caption": "False",
+        "ss_cache_latents": "True",
         "ss_min_snr_gamma": str(train.min_snr_gamma),
         "ss_clip_skip": "None",
         "modelspec.usage_hint": _usage(dataset),
@@ -93,19 +103,41 @@ def metadata(model: Model, job: Job, *, kind: str) -> dict[str, str]:
     )
 
 
-def _places(model: Model, job: Job) -> dict[str, str]:
+def _counts(job: Job, images: Sequence[int]) -> dict[str, str]:
+    """Steps and epochs as kohya counts them: an epoch shows each image as often as its folder repeats it.
+
+    `images` is each concept's number, repeats included.
+    """
+    train, total = job.dataset.file.train, sum(images)
+    return {
+        "ss_steps": str(job.steps),
+        "ss_max_train_steps": str(train.steps),
+        "ss_epoch": str(math.ceil(job.steps * train.step_images / total)),
+        "ss_num_epochs": str(math.ceil(train.steps * train.step_images / total)),
+        "ss_num_train_images": str(total),
+        "ss_num_reg_images": str(len(job.dataset.priors)),
+        "ss_num_batches_per_epoch": str(math.ceil(total / train.batch)),
+        "ss_batch_size_per_device": str(train.batch),
+        "ss_total_batch_size": str(train.batch),
+    }
+
+
+def _places(job: Job, model: Model, shown: Sequence[Example]) -> dict[str, str]:
     """Base model, sizes and buckets, as kohya names them (sides as width, height)."""
     dataset, side = job.dataset, job.dataset.size
-    sizes = Counter((e.image.shape[1], e.image.shape[0]) for e in dataset.examples)
+    sizes = Counter((e.image.shape[1], e.image.shape[0]) for e in shown)
     buckets = {
         str(number): {"resolution": list(size), "count": count}
         for number, (size, count) in enumerate(sorted(sizes.items()))
     }
     kind = model.scheduler_config.get("prediction_type", "epsilon")
-    return {
+    # by which model sites and A1111 know a checkpoint; a folder has no such digest
+    checkpoint = {"ss_new_sd_model_hash": known_digest(job.base)} if job.base.is_file() else {}
+    return checkpoint | {
         "ss_sd_model_name": job.base.name,
         "ss_resolution": f"({side}, {side})",
         "ss_enable_bucket": str(dataset.file.train.buckets),
+        "ss_bucket_no_upscale": "True",
         "ss_bucket_info": json.dumps({"buckets": buckets}),
         "modelspec.resolution": f"{side}x{side}",
         "modelspec.prediction_type": "v" if kind == "v_prediction" else "epsilon",

@@ -97,14 +97,9 @@ def _finish(run: Run, *, weights: str) -> None:
             trainer.trained.load(checkpoint.read_best(run.results.best, digest=run.digest, step=picked.step))
         sheet.write_sheet(trainer.trained, run.data, run.results.samples)
         stamp = _stamp(run.data, run.digest)
-        written = trainer.trained.export(Job(run.results.folder, run.data, run.base, stamp=stamp))
-    write_record(
-        run,
-        [run.results.samples, *written],
-        stamp=stamp,
-        weights=weights,
-        picked=trainer.step if picked is None else picked.step,
-    )
+        step = trainer.step if picked is None else picked.step
+        written = trainer.trained.export(Job(run.results.folder, run.data, run.base, stamp=stamp, step=step))
+    write_record(run, [run.results.samples, *written], stamp=stamp, weights=weights, picked=step)
 
 
 def _stamp(data: Dataset, digest: str) -> str:

@@ -158,7 +158,8 @@ def _look_back(run: Run, bar: TrainProgress, board: Board) -> None:
     if run.leads and settings.keep_every and trainer.step % settings.keep_every == 0:
         mark = f"-{trainer.step:06d}"
         with trainer.result():
-            trainer.trained.export(Job(run.results.kept, run.data, run.base, stamp=run.digest, mark=mark))
+            kept = Job(run.results.kept, run.data, run.base, stamp=run.digest, mark=mark, step=trainer.step)
+            trainer.trained.export(kept)
 
 
 def _rendered_distances(run: Run) -> dict[str, float]:

@@ -14,7 +14,7 @@ _TRAINING = {
     "ss_base_model_version": "base version",
     "modelspec.architecture": "architecture",
     "ss_network_module": "network",
-    "ss_num_train_images": "images",
+    "ss_num_train_images": "images, with repeats",
     "ss_num_epochs": "epochs",
     "ss_steps": "steps",
     "ss_learning_rate": "learning rate",

@@ -134,8 +134,12 @@ ema = 0.5
     final = load_file(result.result)
     assert all(torch.equal(final[key], value) for key, value in files[kept[1]].items())
     assert not all(torch.equal(final[key], value) for key, value in files[kept[2]].items())
-    names = {read_lora(out / "checkpoints" / name).metadata["ss_output_name"] for name in kept}
-    assert names == {"iris-000002", "iris-000004", "iris-000006"}
+    said = [read_lora(out / "checkpoints" / name).metadata for name in kept]
+    assert [each["ss_output_name"] for each in said] == ["iris-000002", "iris-000004", "iris-000006"]
+    assert [each["ss_steps"] for each in said] == ["2", "4", "6"]
+    assert read_lora(result.result).metadata["ss_steps"] == "4"  # the best, not the last
+    assert said[0]["ss_num_train_images"] == "3"  # one of four is held out
+    assert {len(json.loads(each["ss_dataset_dirs"])) for each in said} == {1}
     assert [step for step, _, _ in checkpoint_of(out).history] == [2, 4, 6]
     assert json.loads((out / "training.json").read_text(encoding="utf-8"))
     tags = tensorboard_tags(out / "tensorboard")

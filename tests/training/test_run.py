@@ -219,6 +219,10 @@ def test_leaves_a_lora_that_the_render_side_reads_and_a_contact_sheet(
     assert metadata["modelspec.trigger_phrase"] == "irisbot"
     assert metadata["ss_resolution"] == "(128, 128)"
     assert metadata["ss_optimizer"] == "adamw"
+    # four steps of one of the four images each: one epoch
+    assert metadata["ss_steps"] == metadata["ss_max_train_steps"] == "4"
+    assert metadata["ss_epoch"] == metadata["ss_num_epochs"] == "1"
+    assert metadata["ss_num_train_images"] == metadata["ss_num_batches_per_epoch"] == "4"
     assert metadata["ss_sd_model_name"] == "model"  # the folder's
     assert metadata["modelspec.prediction_type"] == "v"
     assert json.loads(metadata["ss_bucket_info"])["buckets"] == {"0": {"resolution": [128, 128], "count": 4}}

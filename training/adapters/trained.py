@@ -33,6 +33,13 @@ class Job:
     """Goes into the metadata of the files: same stamp, same training."""
     mark: str = ""
     """Ends the names of the files: of a step on the way."""
+    step: int | None = None
+    """Steps that the weights have taken; None: all of the dataset file's."""
+
+    @property
+    def steps(self) -> int:
+        """Steps that the weights have taken."""
+        return self.dataset.file.train.steps if self.step is None else self.step
 
     @property
     def name(self) -> str:
