@@ -32,7 +32,7 @@ from training.curate.measure import (
     same_picture,
 )
 from training.curate.scan import Folder, Still, scan
-from training.curate.views import Seen, find_head, look, read_known
+from training.curate.views import Seen, find_head, joints_of, look, read_known
 from training.dataset import ONE_IMAGE
 from training.pictures import read_picture
 from training.schema import DatasetFile
@@ -127,11 +127,16 @@ def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, eyes: Eyes) -
         try:
             picture = read_picture(still.path)
         except DatasetError as error:
-            text = str(error).removeprefix(f"{still.path}: ")
-            findings.append(Finding("error", "unreadable", str(still.path), text))
+            findings.append(Finding("error", "unreadable", str(still.path), _without_path(error, still)))
             continue
         findings += [Finding("warning", "converted", str(still.path), note) for note in picture.notes]
-        images.append(_examine(folder, still, picture.pixels, known=known, detect=eyes.detect))
+        height, width = picture.pixels.shape[:2]
+        try:
+            own = joints_of(still.path, known, (width, height))
+        except DatasetError as error:
+            findings.append(Finding("error", "joints", str(still.path), _without_path(error, still)))
+            own = {}
+        images.append(_examine(folder, still, picture.pixels, known=own, detect=eyes.detect))
         findings += _mask_faults(folder, still, picture.pixels)
     findings += [*_each(images, bucket), *_pairs(images)]
     compared = None
@@ -146,6 +151,10 @@ def _audit_concept(folder: Folder, bucket: Bucket, *, alone: bool, eyes: Eyes) -
     return Audit(folder, tuple(images), tuple(findings), coverage, compared)
 
 
+def _without_path(error: DatasetError, still: Still) -> str:
+    return str(error).removeprefix(f"{still.path}: ")
+
+
 def _examine(
     folder: Folder,
     still: Still,
@@ -156,7 +165,7 @@ def _examine(
 ) -> Audited:
     measures = measure(picture)
     stem, trigger = still.path.stem, folder.concept.trigger
-    seen = look(stem, still.caption, known, trigger=trigger, size=(measures.width, measures.height))
+    seen = look(stem, still.caption, known, trigger=trigger)
     if seen.figure is None and detect is not None and folder.concept.kind == "character":
         seen = look(stem, still.caption, known, trigger=trigger, detected=detect(picture))
     head = find_head(seen.figure) if seen.figure is not None else None

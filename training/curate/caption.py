@@ -18,7 +18,7 @@ from training.curate.detect import Detect
 from training.curate.measure import measure
 from training.curate.scan import scan
 from training.curate.tokens import Tokens
-from training.curate.views import look, read_known
+from training.curate.views import joints_of, look, read_known
 from training.pictures import read_picture
 from training.schema import Concept, DatasetFile
 
@@ -62,10 +62,11 @@ def propose_captions(
             if still.caption_path.exists():
                 continue
             picture = read_picture(still.path).pixels
-            seen = look(still.path.stem, "", known, trigger=folder.concept.trigger)
+            own = joints_of(still.path, known, (picture.shape[1], picture.shape[0]))
+            seen = look(still.path.stem, "", own, trigger=folder.concept.trigger)
             if seen.figure is None and detect is not None and folder.concept.kind == "character":
                 trigger = folder.concept.trigger
-                seen = look(still.path.stem, "", known, trigger=trigger, detected=detect(picture))
+                seen = look(still.path.stem, "", own, trigger=trigger, detected=detect(picture))
             level, tint = measure(picture).light.split()
             light = " ".join(word for word in (_LEVELS[level], _TINTS[tint]) if word)
             facts = {

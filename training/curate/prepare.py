@@ -12,7 +12,7 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from training.curate.frame import Box, Cut, box_of_figure, box_of_mask, cut_arou
 from training.curate.matte import Matte, over
 from training.curate.scan import Folder, Still, scan
 from training.curate.upscale import Upscaler
-from training.curate.views import JOINTS_FILE, find_head, look, read_known
+from training.curate.views import JOINTS_FILE, find_head, joints_of, look, read_known
 from training.folders import IMAGE_SUFFIXES, folder_beside, raise_first
 from training.pictures import read_picture
 from training.schema import DatasetFile
@@ -95,7 +95,7 @@ def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Ite
         known = read_known(folder.path)
         moved: list[FrameJoints] = []
         for still in folder.stills:
-            done, joints = _one(folder, still, out, known.get(_number(still)), settings)
+            done, joints = _one(folder, still, out, known, settings)
             records.append(done)
             if joints is not None:
                 moved.append(joints)
@@ -110,11 +110,12 @@ def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Ite
 
 
 def _one(
-    folder: Folder, still: Still, out: Path, joints: FrameJoints | None, settings: Settings
+    folder: Folder, still: Still, out: Path, known: Mapping[int, FrameJoints], settings: Settings
 ) -> tuple[Done, FrameJoints | None]:
     read = read_picture(still.path)
     picture, notes = read.pixels, list(read.notes)
     height, width = picture.shape[:2]
+    own = joints_of(still.path, known, (width, height))
     mask = _mask(folder, still, picture)
     if settings.background is not None:
         if mask is None:
@@ -125,7 +126,7 @@ def _one(
         picture = over(picture, mask, settings.background)
     subject = None
     if settings.crop and folder.concept.kind in ("character", "object"):
-        subject, by = _subject(folder, still, read.pixels, mask, joints, settings)
+        subject, by = _subject(folder, still, read.pixels, mask, own, settings)
         notes.append(f"subject by {by}" if subject is not None else "subject not found: not cut around it")
     cut = cut_around(subject, height=height, width=width, base=settings.size, step=settings.step)
     scale = 1
@@ -149,7 +150,8 @@ def _one(
     if _is_small(cut, settings.size):
         notes.append(f"smaller than {settings.size}x{settings.size}; never enlarged without --upscale")
     source = Box(*(round(side / scale) for side in dataclasses.astuple(cut.box)))
-    moved = None if joints is None else _moved(joints, cut, scale)
+    changed = settings.background is not None or scale > 1
+    moved = next((_moved(joints, cut, scale, changed=changed) for joints in own.values()), None)
     return Done(target, (height, width), source, cut.size, tuple(notes)), moved
 
 
@@ -171,16 +173,15 @@ def _subject(
     still: Still,
     picture: UInt8Array,
     mask: UInt8Array | None,
-    joints: FrameJoints | None,
+    known: Mapping[int, FrameJoints],
     settings: Settings,
 ) -> tuple[Box | None, str]:
     """Where the subject is, and how that is known."""
     height, width = picture.shape[:2]
     if mask is not None and (box := box_of_mask(mask)) is not None:
         return box, "its mask" if folder.concept.masks is not None else "its matte"
-    known = {} if joints is None else {joints.frame: joints}
     detected = None
-    if joints is None and settings.detect is not None and folder.concept.kind == "character":
+    if not known and settings.detect is not None and folder.concept.kind == "character":
         detected = settings.detect(picture)
     seen = look(still.path.stem, "", known, trigger=folder.concept.trigger, detected=detected)
     if seen.figure is not None:
@@ -247,8 +248,11 @@ def _has_more(folder: Folder) -> bool:
     return bool(_control_folders(folder)) or (folder.path.parent / JOINTS_FILE).is_file()
 
 
-def _moved(joints: FrameJoints, cut: Cut, scale: int) -> FrameJoints:
-    """The joints in the new picture's pixels; what lies outside it is not there (v = 0)."""
+def _moved(joints: FrameJoints, cut: Cut, scale: int, *, changed: bool) -> FrameJoints:
+    """The joints in the new picture's pixels; what lies outside it is not there (v = 0).
+
+    `changed`: the picture has pixels that its renderer did not make, so it is not said to be that one's.
+    """
     assert cut.size is not None, "the caller has refused what fits no bucket"
     figures = []
     for figure in joints.figures:
@@ -261,13 +265,11 @@ def _moved(joints: FrameJoints, cut: Cut, scale: int) -> FrameJoints:
         inside = (points[:, :2] >= -0.5) & (points[:, :2] <= np.array(cut.size[::-1]) - 0.5)  # [18, 2]
         points[~inside.all(axis=1), 2] = 0.0
         figures.append(Figure(figure.name, figure.id, points, figure.world))
-    # not its focal length and size, which were the old picture's
+    # not its focal length, which was the old picture's
     camera = {key: joints.camera[key] for key in ("position", "rotation", "space") if key in joints.camera}
-    return replace(joints, figures=tuple(figures), camera=camera)
-
-
-def _number(still: Still) -> int:
-    return int(still.path.stem) if still.path.stem.isdecimal() else -1
+    camera |= {"width": cut.size[1], "height": cut.size[0]}
+    rendered = "" if changed else joints.rendered
+    return replace(joints, figures=tuple(figures), camera=camera, rendered=rendered)
 
 
 def _inside(folder: Folder) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import DatasetError
 from pipeline.image import Float32Array
 from pipeline.preset import face_angle
 from pipeline.shot import STAGE_FILM, Figure, FrameJoints
@@ -77,6 +78,14 @@ def read_known(images: Path) -> Mapping[int, FrameJoints]:
     return read_joints_file(path) if path.is_file() else {}
 
 
+def joints_of(
+    image: Path, known: Mapping[int, FrameJoints], size: tuple[int, int]
+) -> Mapping[int, FrameJoints]:
+    """Of all the joints those of one image, in its pixels; empty without them. Raises `DatasetError`."""
+    joints = known.get(int(image.stem)) if image.stem.isdecimal() else None
+    return {} if joints is None else {joints.frame: at_size(joints, size, image=image)}
+
+
 def look(
     stem: str,
     caption: str,
@@ -84,16 +93,12 @@ def look(
     *,
     trigger: str,
     detected: FrameJoints | None = None,
-    size: tuple[int, int] | None = None,
 ) -> Seen:
     """View and framing of the image with this stem: frame N of the joints is image N.
 
-    By the renderer's joints, else by a detector's (`detected`), else by the caption's words. `size` is the
-    image's (W, H): where the joints' camera says another, their pixels are brought to it.
+    By the renderer's joints (`at_size`), else by a detector's (`detected`), else by the caption's words.
     """
     joints = known.get(int(stem)) if stem.isdecimal() else None
-    if joints is not None and size is not None:
-        joints = _at_size(joints, size)
     source: Source = "joints"
     if joints is None or not joints.figures:
         joints, source = detected, "detector"
@@ -107,20 +112,32 @@ def look(
     return Seen(view, framing, "caption" if view or framing else "unknown")
 
 
-def _at_size(joints: FrameJoints, size: tuple[int, int]) -> FrameJoints:
-    """The joints of a picture that was enlarged or made smaller after it was rendered."""
+def at_size(joints: FrameJoints, size: tuple[int, int], *, image: Path) -> FrameJoints:
+    """The joints in the pixels of `image`, of `size` (W, H), which may be an enlarged or smaller copy.
+
+    Which picture they are of, the camera says; without its width and height they are taken as they are.
+    Raises `DatasetError` where the image has another shape: it was cut, and nobody knows where, or turned.
+    """
     width, height = joints.camera.get("width"), joints.camera.get("height")
     if not isinstance(width, int) or not isinstance(height, int) or min(width, height) < 1:
         return joints
     if (width, height) == size:
         return joints
     by = np.array([size[0] / width, size[1] / height])
+    if abs(width * by[1] - size[0]) >= 1.0 and abs(height * by[0] - size[1]) >= 1.0:  # more than rounding
+        raise DatasetError(
+            f"{image}: {size[0]}x{size[1]} pixels, another shape than its joints' picture ({width}x{height}, "
+            f"{image.parent.parent / JOINTS_FILE}, frame {joints.frame}); use the uncut picture, or take the "
+            "frame out"
+        )
     figures = []
     for figure in joints.figures:
         points = figure.points.copy()
         points[:, :2] = (points[:, :2] + 0.5) * by - 0.5  # pixel centres are at whole numbers
         figures.append(replace(figure, points=points))
-    return replace(joints, figures=tuple(figures))
+    camera = {key: value for key, value in joints.camera.items() if key != "focal"}
+    camera |= {"width": size[0], "height": size[1]}
+    return replace(joints, figures=tuple(figures), camera=camera)
 
 
 def view_of(figure: Figure, camera: Mapping[str, Any]) -> View | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline import cli
-from pipeline.image import write_png
+from pipeline.image import read_image, write_png
 from pipeline.shot import Figure
 from samples.stage.captions import FRAMING_WORDS
 from samples.stage.datasets import CONCEPTS
 from training.curate.audit import audit_dataset
 from training.curate.measure import BLURRED_BELOW, SAME_ABOVE, measure, same_picture
-from training.curate.views import framing_of, look, read_known, view_of
+from training.curate.views import framing_of, joints_of, look, read_known, view_of
 from training.schema import read_dataset_file
 
 SAMPLES = Path(__file__).resolve().parents[3] / "samples"
@@ -180,11 +181,38 @@ def test_a_place_needs_no_views_and_a_small_image_is_told(dataset: Path) -> None
 
 
 def test_joints_follow_a_picture_that_was_made_smaller() -> None:
-    known = read_known(SAMPLES / CONCEPTS["iris"].folder / "images")
+    image = SAMPLES / CONCEPTS["iris"].folder / "images" / "0001.png"
+    known = read_known(image.parent)
     whole, half, same = (
-        look("0001", "", known, trigger="iris", size=size) for size in (None, (64, 64), (128, 128))
+        look("0001", "", joints, trigger="iris")
+        for joints in (known, joints_of(image, known, (64, 64)), joints_of(image, known, (128, 128)))
     )
     assert whole.figure is not None and half.figure is not None and same.figure is not None
     np.testing.assert_allclose(half.figure.points[:, :2] + 0.5, (whole.figure.points[:, :2] + 0.5) / 2)
     assert (same.figure.points == whole.figure.points).all()
     assert (half.view, half.framing) == (whole.view, whole.framing)
+
+
+def test_joints_of_an_uncut_picture_are_not_read_in_a_cut_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = tmp_path / "iris"
+    shutil.copytree(SAMPLES / CONCEPTS["iris"].folder, old)
+    for name in ("engine", "depth", "pose"):
+        shutil.rmtree(old / name)
+    toml = old / "dataset.toml"
+    toml.write_text("\n".join(line for line in toml.read_text().split("\n") if "engine" not in line))
+    cut = old / "images" / "0003.png"
+    write_png(cut, np.ascontiguousarray(read_image(cut)[:, 20:]))
+    (audit,) = audit_dataset(toml, read_dataset_file(toml), size=100)
+    (finding,) = (each for each in audit.findings if each.rule == "joints")
+    assert finding.where == str(cut) and finding.level == "error"
+    assert "108x128 pixels, another shape than its joints' picture (128x128, " in finding.text
+    assert {image.seen.source for image in audit.images if image.still.path != cut} == {"joints"}
+    for command in (["prepare", "--out", str(tmp_path / "new")], ["caption", "--plain"]):
+        (old / "images" / "0003.txt").unlink(missing_ok=command[0] == "caption")
+        if command[0] == "prepare":
+            (old / "images" / "0003.txt").write_text("a person, iris")
+        assert cli.main(["dataset", command[0], str(toml), *command[1:]]) == 2
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert len(said) == 1 and "another shape than its joints' picture" in said[0]

@@ -159,6 +159,40 @@ def test_a_sample_is_cut_around_its_joints_and_still_holds_them(
         seen = figure.points[:, 2] > 0
         assert (moved.points[seen, 2] > 0).all(), number  # every joint that was in the picture still is
         assert after[number].rendered == STAGE_FILM  # the recogniser may still be asked
+        assert (after[number].camera["width"], after[number].camera["height"]) == (64, 64)
+
+
+def test_joints_follow_images_that_were_made_smaller_after_they_were_rendered(tmp_path: Path) -> None:
+    """Halved, then prepared: the joints are where those of the whole images are, at half the size."""
+    for name, step in (("whole", 1), ("half", 2)):
+        old = tmp_path / name / "old"
+        shutil.copytree(OTTO, old)
+        for path in (
+            path for folder in ("images", "engine", "depth", "pose") for path in (old / folder).glob("*.png")
+        ):
+            write_png(path, np.ascontiguousarray(read_image(path)[::step, ::step]))
+        text = (old / "dataset.toml").read_text().replace("[train]", f"[train]\nsize = {128 // step}")
+        (old / "dataset.toml").write_text(text)
+        assert run(old, "--no-crop") == 0
+    whole, half = (read_joints_file(tmp_path / name / "new" / "joints.json") for name in ("whole", "half"))
+    for number, frame in whole.items():
+        before, after = frame.figures[0].points, half[number].figures[0].points
+        np.testing.assert_allclose(after[:, :2] + 0.5, (before[:, :2] + 0.5) / 2, atol=2e-3)
+        assert (after[:, 2] == before[:, 2]).all()
+
+
+def test_a_picture_with_other_pixels_is_no_film_still_any_more(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(OTTO, old)
+    for path in (old / "images").glob("*.png"):
+        mask = np.zeros((128, 128), np.uint8)
+        mask[16:, 32:96] = 255
+        write_png(old / "masks" / path.name, mask)
+    toml = old / "dataset.toml"
+    toml.write_text(toml.read_text().replace('images = "images"', 'images = "images"\nmasks = "masks"'))
+    assert run(old, "--background", "grey") == 0
+    frames = read_joints_file(tmp_path / "new" / "joints.json")
+    assert len(frames) == 20 and {frame.rendered for frame in frames.values()} == {""}
 
 
 @pytest.mark.parametrize(
