@@ -113,6 +113,8 @@ def caption_of(image: Path) -> str:
         raise DatasetError(
             f"{path}: cannot be read as UTF-8 text ({error}); save the caption again"
         ) from None
+    if "\0" in text:  # UTF-16 without its mark is UTF-8 to the letter
+        raise DatasetError(f"{path}: holds NUL characters, as UTF-16 does; save the caption as UTF-8 text")
     return " ".join(text.split())
 
 
@@ -150,5 +152,6 @@ def cut(image: UInt8Array, bucket: tuple[int, int]) -> UInt8Array:
 def raise_first(faults: list[str]) -> None:
     """Raise `DatasetError` with the first fault and the number of the others, if there are any."""
     if faults:
-        more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
+        others = len(faults) - 1
+        more = f" (and {others} more {'fault' if others == 1 else 'faults'})" if others else ""
         raise DatasetError(faults[0] + more)

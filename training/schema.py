@@ -37,6 +37,7 @@ Kind = Literal["lora", "dora", "loha", "lokr", "embedding", "pivotal", "full"]
 Layout = Literal["kohya", "peft"]
 SaveDtype = Literal["fp32", "fp16", "bf16"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # the name becomes a file name and A1111's alias
+MAX_REPEATS = 1000  # people's kohya folders of few images say 100 and more
 WORD_PATTERN = r"(?=.*[^\W\d_])\w[\w .-]*"  # what a prompt can say and a file be called
 
 
@@ -64,7 +65,7 @@ class Concept(StrictModel):
     With `train.prior_weight` the model keeps saying of them what they are. Absent: it keeps the base's own
     prediction.
     """
-    repeats: int = Field(default=1, ge=1, le=100)
+    repeats: int = Field(default=1, ge=1, le=MAX_REPEATS)
     """How often an epoch shows each image. Left out everywhere: worked out from `weight` and the counts."""
     weight: float | None = Field(default=None, gt=0, le=100)
     """Share of all exposures against the other concepts', whatever the number of images; 1 if absent."""
@@ -227,6 +228,8 @@ def read_dataset_file(path: Path) -> DatasetFile:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such dataset file; give the path of a dataset.toml") from None
+    except IsADirectoryError:
+        raise DatasetError(f"{path}: is a folder; give the path of the dataset.toml in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read as UTF-8 text ({error}); expected a TOML file") from None
     try:
@@ -242,6 +245,9 @@ def read_dataset_file(path: Path) -> DatasetFile:
 def _one_line(path: Path, error: ValidationError) -> str:
     """The first fault as `file:section.key: what, expected what`, with the number of further ones."""
     faults = error.errors(include_url=False)
+    # a list with a faulty item is called too short as well
+    inside = {fault["loc"][:length] for fault in faults for length in range(len(fault["loc"]))}
+    faults = [each for each in faults if each["type"] != "too_short" or each["loc"] not in inside]
     # A mistyped key makes a missing one elsewhere; the mistyped one is the cause, so it is told first.
     faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
@@ -256,6 +262,8 @@ def _one_line(path: Path, error: ValidationError) -> str:
         return f"{where.rstrip(':')}: {fault['msg'].removeprefix('Value error, ')}{more}"
     found = repr(fault["input"])
     found = found if len(found) <= 60 else found[:57] + "..."
+    if fault["type"] == "tuple_type":
+        return f'{where}: {found} cannot be used: input should be a list, like {key} = ["...", "..."]{more}'
     reason = fault["msg"][:1].lower() + fault["msg"][1:]
     return f"{where}: {found} cannot be used: {reason}{more}"
 

@@ -155,6 +155,11 @@ FATAL: dict[str, tuple[Spoil, str, bool]] = {  # spoil, what is said, whether au
         "2.txt: cannot be read as UTF-8",
         False,
     ),
+    "UTF-16 caption": (
+        lambda f: (f / "2.txt").write_bytes("zorbik, cafe".encode("utf-16-le")),
+        "2.txt: holds NUL characters, as UTF-16 does",
+        False,
+    ),
     "caption of another name": (renamed_caption, "differs in case or in accents' encoding", False),
 }  # fmt: skip
 

@@ -227,7 +227,7 @@ def test_a_fault_is_one_line_that_names_the_file(
 def test_several_faults_are_counted(folder: Path) -> None:
     for path in (folder / "images").glob("*.txt"):
         path.unlink()
-    with pytest.raises(DatasetError, match=r"0001\.png: no caption.*\(and 2 more like it\)"):
+    with pytest.raises(DatasetError, match=r"0001\.png: no caption.*\(and 2 more faults\)"):
         load(folder)
 
 

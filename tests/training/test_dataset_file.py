@@ -92,6 +92,29 @@ def test_an_unknown_key_without_a_close_match_lists_the_keys(tmp_path: Path) -> 
     assert "known keys: steps, batch, " in message
 
 
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (
+            GOOD.replace('["steel skull"]', '"bald"'),
+            """'bald' cannot be used: input should be a list, like invariant = ["...", "..."]""",
+        ),
+        (GOOD.replace("trigger", "triger"), "unknown key 'triger'; did you mean 'trigger'? (and 1 more)"),
+        (GOOD.replace("[train]", "zzz = 1\nclas = 1\n[train]"), "images, engine"),
+        (GOOD.replace('"character"', '"person"'), "'style' or 'object'"),
+    ],
+)
+def test_faults_are_counted_as_they_are_and_said_in_tomls_words(tmp_path: Path, text: str, end: str) -> None:
+    message = fault(tmp_path, text)
+    assert end in message and ("more)" in message) == ("zzz" in text or "triger" in text)
+    assert "tuple" not in message.lower()
+
+
+def test_a_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r": is a folder; give the path of the dataset\.toml in it$"):
+        read_dataset_file(tmp_path)
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such dataset file"):
         read_dataset_file(tmp_path / "none.toml")

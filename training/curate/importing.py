@@ -30,23 +30,34 @@ def write_import(concepts: Sequence[KohyaConcept], out: Path, *, name: str, kind
     if target.exists():
         raise OutputError(f"{target}: is there already; choose another folder with --out")
     folders = _folders(concepts)
-    for concept, folder in zip(concepts, folders, strict=True):
-        for taken in concept.images:
-            with whole_file(out / folder / taken.new_name) as partial:
-                shutil.copyfile(taken.image, partial)
-            write_text((out / folder / taken.new_name).with_suffix(".txt"), taken.caption + "\n")
     text = f'model = "mini"\nname = {json.dumps(name)}\n'
     for concept, folder in zip(concepts, folders, strict=True):
         text += (
             f"\n[[concept]]\ntrigger = {_toml(concept.trigger)}\nclass = {_toml(concept.class_word)}\n"
-            f'kind = "{kind}"\nimages = {_toml(folder)}\nrepeats = {concept.repeats}\n'
+            f'kind = "{kind}"\nimages = {_toml(f"{folder}/images")}\nrepeats = {concept.repeats}\n'
             "invariant = []  # what belongs to the concept and is never captioned: fill this in\n"
             "variable = []  # what changes from image to image and is captioned\n"
         )
+        if concept.class_images:
+            text += f"prior_images = {_toml(f'{folder}/class')}\n"
+    text += "\n[train]\n"
+    if any(concept.class_images for concept in concepts):
+        text += "prior_weight = 1.0  # of class images, as kohya has it; else of the base's own prediction\n"
     with whole_file(target) as partial:
-        partial.write_text(text + "\n[train]\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         read_dataset_file(partial)
+        for concept, folder in zip(concepts, folders, strict=True):
+            _copy(concept.images, out / folder / "images")
+            _copy(concept.class_images, out / folder / "class")
     return target
+
+
+def _copy(images: Sequence[Taken], folder: Path) -> None:
+    for taken in images:
+        with whole_file(folder / taken.new_name) as partial:
+            shutil.copyfile(taken.image, partial)
+        if taken.caption or taken.caption_from is not None:
+            write_text((folder / taken.new_name).with_suffix(".txt"), taken.caption + "\n")
 
 
 def joined(concepts: Sequence[KohyaConcept]) -> tuple[KohyaConcept, ...]:
@@ -57,8 +68,34 @@ def joined(concepts: Sequence[KohyaConcept]) -> tuple[KohyaConcept, ...]:
     """
     by_trigger: dict[str, list[KohyaConcept]] = {}
     for concept in concepts:
-        by_trigger.setdefault(concept.trigger.lower(), []).append(concept)
-    return tuple(_join(parts) if len(parts) > 1 else parts[0] for parts in by_trigger.values())
+        if not concept.is_class:
+            by_trigger.setdefault(concept.trigger.lower(), []).append(concept)
+    found = [_join(parts) if len(parts) > 1 else parts[0] for parts in by_trigger.values()]
+    for of_class in (concept for concept in concepts if concept.is_class):
+        found = _with_class(found, of_class)
+    return tuple(found)
+
+
+def _with_class(concepts: Sequence[KohyaConcept], of_class: KohyaConcept) -> list[KohyaConcept]:
+    """Regularisation images go to every concept of their class; where there is none, that is said."""
+    word, folder, notes = of_class.class_word, of_class.folder, of_class.notes
+    fitting = [each for each in concepts if each.class_word.casefold() == word.casefold()]
+    told = f"{folder}: {len(of_class.images)} regularisation images of '{word}'"
+    if not fitting:
+        told += " are not used: no concept has this class"
+        return [*concepts[:-1], replace(concepts[-1], notes=(*concepts[-1].notes, *notes, told))]
+    told += " become its class images (prior_images); their repeats are not read"
+    found = []
+    for concept in concepts:
+        if concept in fitting:
+            if concept.class_images:
+                raise DatasetError(
+                    f"{folder}: a second folder of regularisation images of '{word}'; join them"
+                )
+            more = notes if concept is fitting[0] else ()
+            concept = replace(concept, class_images=of_class.images, notes=(*concept.notes, *more, told))
+        found.append(concept)
+    return found
 
 
 def _join(parts: Sequence[KohyaConcept]) -> KohyaConcept:
@@ -75,9 +112,9 @@ def _join(parts: Sequence[KohyaConcept]) -> KohyaConcept:
     stems: set[str] = set()
     for part in parts:
         for taken in part.images:
-            if taken.image.stem.casefold() in stems:
+            if Path(taken.new_name).stem.casefold() in stems:
                 prefix = re.sub(r"[^\w-]+", "_", part.folder.name)
-                taken = replace(taken, name=f"{prefix}_{taken.image.name}")
+                taken = replace(taken, name=f"{prefix}_{taken.new_name}")
                 notes.append(f"{taken.image} becomes {taken.new_name}: another image has its name")
             stems.add(Path(taken.new_name).stem.casefold())
             images.append(taken)
@@ -107,13 +144,13 @@ def echo(concepts: Sequence[KohyaConcept]) -> list[str]:
 
 
 def _folders(concepts: Sequence[KohyaConcept]) -> list[str]:
-    """A folder name for each concept: images/<trigger>, numbered where two would be the same."""
+    """A folder's name for each concept: its trigger, numbered where two would be the same."""
     folders: list[str] = []
     for concept in concepts:
         plain = re.sub(r"[^A-Za-z0-9_-]+", "_", concept.trigger).strip("_") or "concept"
-        number, folder = 2, f"{plain}/images"
+        number, folder = 2, plain
         while folder in folders:
-            folder, number = f"{plain}_{number}/images", number + 1
+            folder, number = f"{plain}_{number}", number + 1
         folders.append(folder)
     return folders
 

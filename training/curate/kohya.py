@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DatasetError
 from training.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from training.schema import MAX_REPEATS
 
 _REPEATS = re.compile(r"^(\d+)_(.+)$")  # kohya: "<repeats>_<trigger> <class>"
 _CAPTION_SUFFIXES = (".txt", ".caption")
@@ -48,6 +49,10 @@ class KohyaConcept:
     images: tuple[Taken, ...]
     notes: tuple[str, ...] = field(default=())
     """What was found and is not used, a line each."""
+    is_class: bool = False
+    """Whether these are regularisation images: the class `class_word` without a concept, no trigger."""
+    class_images: tuple[Taken, ...] = ()
+    """Regularisation images of the same class; their captions may be ""."""
 
 
 def read_kohya(path: Path, *, caption_suffix: str | None = None) -> tuple[KohyaConcept, ...]:
@@ -66,15 +71,29 @@ def read_kohya(path: Path, *, caption_suffix: str | None = None) -> tuple[KohyaC
     folders = [each for each in inside if each.is_dir() and _REPEATS.match(each.name)]
     if not folders:
         raise DatasetError(f"{path}: no folders named like '10_iris woman' in it; expected kohya's N_concept")
-    found = [_read_folder(folder, caption_suffix) for folder in folders]
-    others = tuple(f"{each} is not used: no N_concept folder" for each in inside if each not in folders)
+    never = [folder for folder in folders if folder.name.startswith("0_")]  # as kohya has it
+    found = [_read_folder(folder, caption_suffix) for folder in folders if folder not in never]
+    if not found:
+        raise DatasetError(f"{path}: all its folders say 0 repeats, which is never; expected numbers from 1")
+    others = [f"{each} is not used: no N_concept folder" for each in inside if each not in folders]
+    others += [f"{each} is not used: 0 repeats" for each in never]
     return (*found[:-1], replace(found[-1], notes=(*found[-1].notes, *others)))
 
 
 def _read_folder(folder: Path, suffix: str | None) -> KohyaConcept:
     match = _REPEATS.match(folder.name)
     assert match is not None, "the caller matched the name"
-    return _read_images(folder, int(match[1]), match[2], suffix, [])
+    return _read_images(folder, _checked(int(match[1]), str(folder)), match[2], suffix, [])
+
+
+def _checked(repeats: object, where: str) -> int:
+    """The number of repeats, if this project takes it. Raises `DatasetError`."""
+    if isinstance(repeats, int) and not isinstance(repeats, bool) and 1 <= repeats <= MAX_REPEATS:
+        return repeats
+    raise DatasetError(
+        f"{where}: {repeats!r} repeats; expected a whole number from 1 to {MAX_REPEATS}; "
+        "only the ratio between folders counts: choose smaller ones"
+    )
 
 
 def _read_toml(path: Path, suffix: str | None) -> tuple[KohyaConcept, ...]:
@@ -91,10 +110,24 @@ def _read_toml(path: Path, suffix: str | None) -> tuple[KohyaConcept, ...]:
         for place, subset in enumerate(_tables(dataset, "subsets"), start=1):
             where = f"{path}:datasets[{number}].subsets[{place}]"
             above = {**general, **{key: value for key, value in dataset.items() if key != "subsets"}}
-            found.append(_read_subset(path.parent, where, subset, above, suffix))
+            one = _read_subset(path.parent, where, subset, above, suffix)
+            if place == 1:
+                one = replace(one, notes=(*_not_read(dataset, f"{path}:datasets[{number}]"), *one.notes))
+            found.append(one)
     if not found:
         raise DatasetError(f"{path}: no [[datasets.subsets]] in it; nothing to import")
+    if all(each.is_class for each in found):
+        raise DatasetError(f"{path}: nothing but regularisation images (is_reg); expected a concept's too")
+    found[0] = replace(found[0], notes=(*_not_read(general, f"{path}:general"), *found[0].notes))
     return tuple(found)
+
+
+def _not_read(table: Mapping[str, Any], where: str) -> list[str]:
+    """A note for each key that has no meaning here, once, where it stands."""
+    notes = [f"{where}.{key} is not read" for key in table if key not in {*_SUBSET_KEYS, "subsets"}]
+    if table.get("flip_aug"):
+        notes.append(f"{where}.flip_aug is not read; mirror = true in the concept does it")
+    return notes
 
 
 def _tables(value: Any, key: str) -> list[dict[str, Any]]:
@@ -113,67 +146,95 @@ def _read_subset(
     if not folder.is_dir():
         raise DatasetError(f"{where}.image_dir: no folder {folder}; check the path")
     match = _REPEATS.match(folder.name)
-    repeats = settings.get("num_repeats", 1)
-    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
-        raise DatasetError(f"{where}.num_repeats: {repeats!r}; expected a whole number from 1")
+    repeats = _checked(settings.get("num_repeats", 1), f"{where}.num_repeats")
     words = settings.get("class_tokens") or (match[2] if match else folder.name)
-    notes = [f"{where}.{key} is not read" for key in settings if key not in _SUBSET_KEYS]
-    if settings.get("flip_aug"):
-        notes.append(f"{where}.flip_aug is not read; mirror = true in the concept does it")
-    if settings.get("is_reg"):
-        notes.append(f"{where}: is_reg: imported as a concept of its own; regularisation images are not used")
+    notes = _not_read(subset, where)
     extension = suffix or settings.get("caption_extension")
     if extension is not None and extension not in _CAPTION_SUFFIXES:
         raise DatasetError(f"{where}.caption_extension: {extension!r}; expected .txt or .caption")
-    return _read_images(folder, repeats, str(words), extension, notes)
+    is_class = bool(subset.get("is_reg"))
+    return _read_images(folder, repeats, str(words), extension, notes, is_class=is_class)
 
 
 def _read_images(
-    folder: Path, repeats: int, words: str, suffix: str | None, notes: Sequence[str]
+    folder: Path,
+    repeats: int,
+    words: str,
+    suffix: str | None,
+    notes: Sequence[str],
+    *,
+    is_class: bool = False,
 ) -> KohyaConcept:
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not pictures:
         raise DatasetError(f"{folder}: no images in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-    trigger, _, class_word = words.partition(" ")
+    trigger, _, class_word = ("", "", words) if is_class else words.partition(" ")
     told = list(notes)
-    taken = []
+    if not class_word:
+        told.append(f"'{words}' names no class: 'thing' stands in; write the class into dataset.toml")
+    taken: list[Taken] = []
+    stems: set[str] = set()
     for picture in pictures:
-        present = [
-            picture.with_suffix(each) for each in _CAPTION_SUFFIXES if picture.with_suffix(each).is_file()
-        ]
-        if suffix is None and len(present) > 1:
-            raise DatasetError(
-                f"{picture}: has a .txt and a .caption file; choose with --caption .txt or --caption .caption"
-            )
-        chosen = [path for path in present if suffix is None or path.suffix == suffix]
-        told += [f"{path} is not used: captions end in {suffix}" for path in present if path not in chosen]
-        if chosen:
-            taken.append(Taken(picture, _caption(chosen[0]), chosen[0]))
+        one = _take(picture, "" if is_class else words, suffix, told)
+        if picture.stem.casefold() in stems:  # a caption belongs to one image here
+            one = replace(one, name=f"{picture.stem}_{picture.suffix[1:]}{picture.suffix}")
+            told.append(f"{picture} becomes {one.name}: another image has its name")
+        stems.add(Path(one.new_name).stem.casefold())
+        taken.append(one)
+    told += _passed_over(folder, files, {picture.stem for picture in pictures})
+    return KohyaConcept(
+        folder, repeats, trigger, class_word or "thing", tuple(taken), tuple(told), is_class=is_class
+    )
+
+
+def _take(picture: Path, words: str, suffix: str | None, told: list[str]) -> Taken:
+    """An image with its caption, or the folder's words for one, as kohya has it."""
+    present = [picture.with_suffix(each) for each in _CAPTION_SUFFIXES if picture.with_suffix(each).is_file()]
+    if suffix is None and len(present) > 1:
+        raise DatasetError(
+            f"{picture}: has a .txt and a .caption file; choose with --caption .txt or --caption .caption"
+        )
+    chosen = [path for path in present if suffix is None or path.suffix == suffix]
+    told += [f"{path} is not used: captions end in {suffix}" for path in present if path not in chosen]
+    if chosen:
+        return Taken(picture, _caption(chosen[0], told), chosen[0])
+    if words:
+        told.append(f"{picture} has no caption: it gets the folder's words '{words}'")
+    return Taken(picture, words, None)
+
+
+def _passed_over(folder: Path, files: Sequence[Path], stems: Set[str]) -> Iterator[str]:
+    """A note for all in a folder that is neither an image nor an image's caption."""
+    others: dict[str, list[Path]] = {}
+    for path in files:
+        if path.suffix.lower() in _CAPTION_SUFFIXES:
+            if path.stem not in stems:
+                yield f"{path} is not used: no image of that name"
+        elif path.suffix.lower() in UNREAD_SUFFIXES:
+            yield f"{path} is not used: {path.suffix} images are not read, save it as PNG"
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            others.setdefault(path.suffix, []).append(path)
+    for suffix, paths in others.items():  # kohya leaves a .npz beside each image
+        if len(paths) == 1:
+            yield f"{paths[0]} is not used: neither an image nor a caption"
         else:
-            told.append(f"{picture} has no caption: it gets the folder's words '{words}'")
-            taken.append(Taken(picture, words, None))
-    stems = {picture.stem for picture in pictures}
-    told += [
-        f"{path} is not used: no image of that name"
-        for path in files
-        if path.suffix.lower() in _CAPTION_SUFFIXES and path.stem not in stems
-    ]
-    told += [
-        f"{path} is not used: {path.suffix} images are not read, save it as PNG"
-        for path in files
-        if path.suffix.lower() in UNREAD_SUFFIXES
-    ]
-    told += [
-        f"{path} is not used: folders inside are not read"
-        for path in sorted(folder.iterdir())
-        if path.is_dir()
-    ]
-    return KohyaConcept(folder, repeats, trigger, class_word or "thing", tuple(taken), tuple(told))
+            yield f"{folder}: {len(paths)} files *{suffix} are not used: neither images nor captions"
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield f"{path} is not used: folders inside are not read"
 
 
-def _caption(path: Path) -> str:
+def _caption(path: Path, told: list[str]) -> str:
+    """A caption file on one line; what is odd about it is told."""
     try:
-        return " ".join(path.read_text(encoding="utf-8").split())
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read as UTF-8 text ({error}); save it again") from None
+    if not lines:
+        told.append(f"{path} is empty; describe the picture in it")
+    elif len(lines) > 1:
+        told.append(
+            f"{path} has {len(lines)} lines, of which kohya reads the first; here they are one caption"
+        )
+    return " ".join(" ".join(lines).split())

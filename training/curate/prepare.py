@@ -73,8 +73,9 @@ class Done:
 def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Iterator[Done]:
     """Write the dataset file at `path`, prepared, into `out`; yields each image when it is written.
 
-    Raises `DatasetError` for the first image, caption or mask that cannot be used (before anything is
-    written where its name tells it), `OutputError` where `out` holds something or the system refuses.
+    Raises `DatasetError` for the first image, caption, mask or joints that cannot be used, before anything
+    is written (but for control pictures and engine's renders), `OutputError` where `out` holds something or
+    the system refuses.
     """
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: is not empty; choose another folder with --out")
@@ -90,6 +91,8 @@ def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Ite
                     f"{folder.where}.images: shares images, joints.json or control folders with "
                     f"'{other.concept.trigger}', which a cut would spoil; give each concept its own folder"
                 )
+    for folder in folders:
+        _look_through(folder, settings)
     records = []
     for folder in folders:
         known = read_known(folder.path)
@@ -107,6 +110,26 @@ def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Ite
                "notes": each.notes} for each in records]  # fmt: skip
     write_text(out / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     write_text(out / path.name, _text(path, file))
+
+
+def _look_through(folder: Folder, settings: Settings) -> None:
+    """Raise `DatasetError` for the first image, mask or joints that cannot be used, before all writing."""
+    known = read_known(folder.path)
+    for still in folder.stills:
+        picture = read_picture(still.path).pixels
+        height, width = picture.shape[:2]
+        joints_of(still.path, known, (width, height))
+        _mask(folder, still, picture)
+        whole = cut_around(None, height=height, width=width, base=settings.size, step=settings.step)
+        if whole.size is None and settings.upscaler is None:
+            raise _too_small(still, (height, width), settings)
+
+
+def _too_small(still: Still, size: tuple[int, int], settings: Settings) -> DatasetError:
+    return DatasetError(
+        f"{still.path}: {size[1]}x{size[0]} pixels, at least a quarter of {settings.size}x{settings.size} "
+        "expected; use a larger image or --upscale MODEL"
+    )
 
 
 def _one(
@@ -138,10 +161,7 @@ def _one(
             larger, height=height * scale, width=width * scale, base=settings.size, step=settings.step
         )
     if cut.size is None:
-        wanted = f"at least a quarter of {settings.size}x{settings.size}"
-        raise DatasetError(
-            f"{still.path}: {width}x{height} pixels, {wanted} expected; use a larger image or --upscale MODEL"
-        )
+        raise _too_small(still, (height, width), settings)
     target = out / folder.concept.images / f"{still.path.stem}.png"
     write_png(target, _cut(picture, cut.box, cut.size))
     with whole_file(target.with_suffix(".txt")) as partial:

@@ -25,6 +25,17 @@ resolution = 512
   image_dir = "halls"
   class_tokens = "vaulthall hall"
 """
+REG = """
+[[datasets]]
+keep_tokens = 1
+  [[datasets.subsets]]
+  image_dir = "10_zorbik woman"
+  num_repeats = 2
+  [[datasets.subsets]]
+  is_reg = true
+  image_dir = "halls"
+  class_tokens = "woman"
+"""
 
 
 @pytest.fixture
@@ -86,7 +97,8 @@ def test_kohyas_toml_is_read_and_its_other_keys_are_named(
     assert "2 images, 0 captions, repeats 3" in said and "1 images, 1 captions, repeats 1" in said
     assert "1.txt is not used: captions end in .caption" in said
     assert "flip_aug is not read; mirror = true in the concept does it" in said
-    assert "resolution is not read" in said
+    assert "datasets[1].resolution is not read" in said and said.count("resolution") == 1
+    assert "general.flip_aug is not read" in said
     file = read_dataset_file(source / "new" / "dataset.toml")
     assert file.name == "both" and [c.kind for c in file.concept] == ["place", "place"]
 
@@ -99,7 +111,9 @@ def test_kohyas_toml_is_read_and_its_other_keys_are_named(
         ("[[datasets]]", "no [[datasets.subsets]] in it"),
         ("[[datasets]]\n[[datasets.subsets]]\n", "subsets[1].image_dir: missing"),
         (TOML.replace("halls", "nowhere"), "subsets[2].image_dir: no folder"),
-        (TOML.replace("num_repeats = 3", "num_repeats = 0"), "num_repeats: 0; expected"),
+        (TOML.replace("num_repeats = 3", "num_repeats = 0"), "num_repeats: 0 repeats; expected"),
+        (TOML.replace("num_repeats = 3", "num_repeats = 5000"), "expected a whole number from 1 to 1000"),
+        (REG.replace('"10_zorbik woman"', '"halls"\nis_reg = true'), "nothing but regularisation images"),
         (TOML.replace('".caption"', '".md"'), "caption_extension: '.md'; expected"),
     ],
 )
@@ -162,13 +176,61 @@ def test_nothing_is_passed_over_in_silence(source: Path, capsys: pytest.CaptureF
     folder = source / "10_zorbik woman"
     (folder / "9.bmp").write_bytes(b"BM")
     (folder / "more").mkdir()
+    (folder / "meta.json").write_text("{}")
+    for name in ("1.npz", "2.npz"):
+        (folder / name).write_bytes(b"")
+    (folder / "1.txt").write_text("\ufeffzorbik, left\nzorbik, right\n", encoding="utf-8")
+    (folder / "2.txt").write_text("\n")
+    (source / "0_never").mkdir()
+    (source / "2_vaulthall hall").rename(source / "2_vaulthall")
     (source / "notes").mkdir()
     (source / "readme.md").write_text("x")
     assert run(source) == 0
     said = capsys.readouterr().out
     for part in ("9.bmp is not used: .bmp images are not read", "more is not used: folders inside",
-                 "notes is not used: no N_concept folder", "readme.md is not used"):  # fmt: skip
+                 "notes is not used: no N_concept folder", "readme.md is not used",
+                 "meta.json is not used: neither an image nor a caption", "2 files *.npz are not used",
+                 "1.txt has 2 lines, of which kohya reads the first", "2.txt is empty; describe",
+                 "0_never is not used: 0 repeats", "'vaulthall' names no class: 'thing'"):  # fmt: skip
         assert part in said
+    caption = source.parent / "new" / "zorbik" / "images" / "1.txt"
+    assert caption.read_text(encoding="utf-8") == "zorbik, left zorbik, right\n"  # without the editor's mark
+
+
+def test_two_images_of_one_stem_keep_a_caption_each(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = source / "10_zorbik woman"
+    write_png(folder / "1.jpg.png", np.zeros((8, 8, 3), np.uint8))
+    (folder / "1.jpg.png").rename(folder / "1.jpg")
+    assert run(folder) == 0
+    assert "1.png becomes 1_png.png: another image has its name" in capsys.readouterr().out
+    images = source / "new" / "zorbik" / "images"
+    names = ["1.jpg", "1.txt", "1_png.png", "1_png.txt", "2.png", "2.txt"]
+    assert sorted(path.name for path in images.iterdir()) == names
+
+
+def test_regularisation_images_become_class_images(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "2_vaulthall hall").rename(source / "halls")
+    (source / "k.toml").write_text(REG)
+    assert run(source / "k.toml") == 0
+    assert "1 regularisation images of 'woman' become its class images" in capsys.readouterr().out
+    path = source / "new" / "dataset.toml"
+    file = read_dataset_file(path)
+    assert [(each.trigger, each.prior_images) for each in file.concept] == [("zorbik", "zorbik/class")]
+    assert file.train.prior_weight == 1.0
+    assert (path.parent / "zorbik" / "class" / "3.png").is_file()
+
+
+def test_regularisation_images_of_no_concepts_class_are_said_not_to_be_used(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "2_vaulthall hall").rename(source / "halls")
+    (source / "k.toml").write_text(REG.replace('"woman"', '"man"'))
+    assert run(source / "k.toml") == 0
+    assert (
+        "1 regularisation images of 'man' are not used: no concept has this class" in capsys.readouterr().out
+    )
+    (concept,) = read_dataset_file(source / "new" / "dataset.toml").concept
+    assert concept.prior_images is None
 
 
 @pytest.mark.parametrize(

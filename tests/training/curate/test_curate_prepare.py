@@ -278,6 +278,16 @@ def test_what_cannot_be_prepared_is_one_line(
     assert not (dataset.parent / "new" / "dataset.toml").exists()
 
 
+def test_a_faulty_image_is_told_before_anything_is_written(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = dataset / "images" / "2.png"
+    path.write_bytes(path.read_bytes()[:3000])
+    assert run(dataset) == 2
+    assert "2.png: the file is cut short (3000 bytes)" in capsys.readouterr().err
+    assert not (dataset.parent / "new").exists()
+
+
 def test_without_rembg_a_background_is_one_line(
     dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,7 +351,7 @@ def test_what_is_too_small_is_enlarged_by_the_users_model(
     small(dataset)  # 200 x 100
     assert run(dataset) == 2
     assert "1.png: 200x100 pixels, at least" in capsys.readouterr().err
-    shutil.rmtree(dataset.parent / "new", ignore_errors=True)
+    assert not (dataset.parent / "new").exists()
     assert run(dataset, "--upscale", str(upscaler)) == 0
     assert "enlarged 2x by RealESRGAN Compact" in capsys.readouterr().out
     new = dataset.parent / "new"
