@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array, read_image
 from pipeline.shot import FrameJoints
-from training.buckets import choose_bucket
+from training.buckets import choose_bucket, kept_share
 from training.curate.compare import Compared, Shown, compare
 from training.curate.detect import Detect
 from training.curate.faces import Face, face_of
@@ -42,6 +42,7 @@ SAME_BACKGROUND = 12.0  # delta E of the picture's borders
 ABOUT_FILES = ("no-images", "same-stem", "unread-image")  # of a folder's faults; the rest are about captions
 SHOOT = ("views", "light", "background")  # rules that more images answer
 LOOK_FIRST = 4  # images
+KEPT_BELOW = 0.5  # share of an image that a crop to its bucket leaves
 MIN_IMAGES = 5  # with fewer, a share says nothing
 
 
@@ -201,7 +202,16 @@ def _each(images: Sequence[Audited], bucket: Bucket) -> Iterator[Finding]:
     """Faults that an image has by itself."""
     for image in images:
         where, found = str(image.still.path), image.measures
-        if bucket(found.height, found.width) is None:
+        fits = bucket(found.height, found.width)
+        if fits is not None:
+            kept = kept_share(found.height, found.width, bucket=fits)
+            if kept < KEPT_BELOW:
+                text = (
+                    f"{found.width}x{found.height}: training sees the middle {kept:.0%} of it; "
+                    "cut it around its subject, or let lookdev dataset prepare do it"
+                )
+                yield Finding("warning", "cropped", where, text)
+        else:
             size = bucket.keywords["base"]
             text = (
                 f"{found.width}x{found.height} pixels, the model trains at {size}x{size}; use a larger image"

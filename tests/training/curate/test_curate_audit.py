@@ -216,3 +216,18 @@ def test_joints_of_an_uncut_picture_are_not_read_in_a_cut_one(
         assert cli.main(["dataset", command[0], str(toml), *command[1:]]) == 2
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
         assert len(said) == 1 and "another shape than its joints' picture" in said[0]
+
+
+def test_an_image_of_which_training_sees_little_is_told(dataset: Path) -> None:
+    """A strip five times as wide as high: a square keeps a fifth; half is no fault yet."""
+    path = dataset / "dataset.toml"
+    rng = np.random.default_rng(0)
+    for name, width in (("strip", 200), ("wide", 80)):
+        picture = rng.integers(0, 255, (40, width, 3)).astype(np.uint8)
+        write_png(dataset / "images" / f"{name}.png", picture)
+        (dataset / "images" / f"{name}.txt").write_text("zorbik")
+    for step, expected in ((0, ["strip.png"]), (4, [])):  # with aspect buckets all of it is seen
+        (audit,) = audit_dataset(path, read_dataset_file(path), size=40, bucket_step=step)
+        found = [each for each in audit.findings if each.rule == "cropped"]
+        assert [Path(each.where).name for each in found] == expected
+        assert all("200x40: training sees the middle 20% of it" in each.text for each in found)
