@@ -66,7 +66,8 @@ def train(dataset: Path, out: Path | None, steps: int | None, gpus: int | None) 
     result = run.train_from_file(dataset, out=out, steps=steps)
     if os.environ.get("RANK", "0") != "0":  # one of several processes; the first speaks
         return
-    click.echo(f"{result.result}: {result.steps} steps, {result.images_per_second:.1f} images/s")
+    told = "trained already, " if result.was_done else ""
+    click.echo(f"{result.result}: {told}{result.steps} steps, {result.images_per_second:.1f} images/s")
     click.echo(f"{result.samples}: sample images")
 
 

@@ -10,8 +10,9 @@ OUT/checkpoint.pt        where the next run goes on
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class TrainResult:
     images_per_second: float
     samples: Path
     """A contact sheet, PNG: training image | controls | before | after."""
+    was_done: bool = False
+    """Whether all of it was there before: nothing was trained."""
 
 
 def train_from_file(
@@ -66,9 +69,12 @@ def train_from_file(
     from training.steps import Results
 
     results = Results(out if out is not None else DEFAULT_OUT / data.file.name, data.file.name)
-    done = session.finished(data, results, digest=digest)
+    before = done = session.finished(data, results, digest=digest)
     if done is None:
-        session.train(data, model, results, digest=digest, weights=weights, progress=progress, device=device)
+        with _file_named(dataset):
+            session.train(
+                data, model, results, digest=digest, weights=weights, progress=progress, device=device
+            )
         done = session.finished(data, results, digest=digest)
     assert done is not None
     settings = data.file.train
@@ -78,7 +84,18 @@ def train_from_file(
         seconds=done.seconds,
         images_per_second=settings.steps * settings.step_images / max(done.seconds, 1e-9),
         samples=results.samples,
+        was_done=before is not None,
     )
+
+
+@contextlib.contextmanager
+def _file_named(dataset: Path) -> Iterator[None]:
+    """Faults of a setting that show only while training name the file, as those do that reading it finds."""
+    try:
+        yield
+    except DatasetError as error:
+        where = f"{dataset}:" if str(error).startswith("train.") else ""
+        raise DatasetError(f"{where}{error}") from None
 
 
 def model_digest(folder: Path, control_kinds: Sequence[str]) -> str:

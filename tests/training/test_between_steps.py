@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_a_number_stops_with_one_line_and_the_checkpoint_stay
     path = make_dataset(SHORT + "steps = 6\ncheckpoint_every = 2\n")
     assert cli.main(["train", str(path), "--out", str(out)]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "train.lr: the loss is not finite at step 4; lower lr; " in line
+    assert f"{path}:train.lr: the loss is not finite at step 4; lower lr; " in line
     assert line.endswith("checkpoint.pt is of step 2 and intact")
     assert checkpoint_of(out).step == 2
     assert not (out / "iris.safetensors").exists()
