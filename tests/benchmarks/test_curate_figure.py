@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.curate import Outcome, judge, lines, summary
+from benchmarks.curate import Outcome, judge, lacking, lines, summary
 from samples.stage.cast import BY_NAME
 from samples.stage.datasets import character_of, write_concept
 from samples.stage.spoiled import PLANTED, Planted, spoiled_of, write_spoiled
@@ -17,8 +17,18 @@ def test_on_a_fresh_dataset_every_fault_is_found_and_nothing_else(tmp_path: Path
     spoiled = judge("s", write_spoiled(tmp_path / "s", seed=7001, subject=spoiled_of(mara)), PLANTED)
     assert {fault.rule for fault in spoiled.missed} <= {"outlier"}
     assert spoiled.false == () and spoiled.seen_first == 2
-    clean = judge("c", write_concept(character_of(mara), tmp_path / "c", seed=7001))
-    assert clean.false == () and clean.missed == ()
+    folder = write_concept(character_of(mara), tmp_path / "c", seed=7001)
+    clean = judge("c", folder)
+    assert clean.false == () and clean.missed == () and lacking(folder) == ()
+
+
+def test_a_draw_without_a_view_is_no_clean_dataset(tmp_path: Path) -> None:
+    folder = write_concept(character_of(BY_NAME["mara"]), tmp_path, seed=2006)  # nobody from behind
+    fault = Planted("views", "concept[1]")
+    assert lacking(folder) == (fault,)
+    assert judge("m", folder).false != ()
+    told = judge("m", folder, (fault,))
+    assert told.false == () and told.missed == ()
 
 
 def test_misses_and_false_alarms_are_counted_and_named() -> None:
