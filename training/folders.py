@@ -106,7 +106,11 @@ def images_in(folder: Path, where: str) -> list[Path]:
 
 def caption_of(image: Path) -> str:
     """The caption beside an image on one line. Raises `DatasetError` where it is not UTF-8 text."""
-    path = image.with_suffix(".txt")
+    return " ".join(read_text(image.with_suffix(".txt")).split())
+
+
+def read_text(path: Path) -> str:
+    """A caption file as it is. Raises `DatasetError` where it is not UTF-8 text."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
     except (OSError, UnicodeDecodeError) as error:
@@ -115,7 +119,7 @@ def caption_of(image: Path) -> str:
         ) from None
     if "\0" in text:  # UTF-16 without its mark is UTF-8 to the letter
         raise DatasetError(f"{path}: holds NUL characters, as UTF-16 does; save the caption as UTF-8 text")
-    return " ".join(text.split())
+    return text
 
 
 def folder_beside(root: Path, name: str | None, key: str, where: str, *, advice: str) -> Path | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.diffuse import ControlUse, Img2ImgSettings, img2img
 from pipeline.errors import DatasetError
-from pipeline.image import UInt8Array
+from pipeline.image import UInt8Array, resize
 from training.dataset import Dataset
 from training.example import Example
 from training.likeness import MIN_REGION_PIXELS, distance, look_distance
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.models import Model
 
 STRENGTH, STEPS = 0.5, 10  # as presets/mini_film.toml; the other presets' 24 and 30 steps would cost thrice
+SIDE = 128  # px of the shorter side, for which the measures' scales are made (docs/measures.md)
 _INSIDE = 128  # of a mask's 255
 
 
@@ -37,7 +38,7 @@ def check_regions(held_out: Dataset) -> None:
             raise DatasetError(
                 f"{held_out.path}:train.pick: 'likeness' judges held-out {example.path.name} of "
                 f"'{concept.trigger}' inside its mask, which has {pixels} white pixels there, fewer than "
-                f"{MIN_REGION_PIXELS}; take the image out, or try another train.seed"
+                f"{MIN_REGION_PIXELS} of {SIDE} a side; take the image out, or try another train.seed"
             )
 
 
@@ -57,10 +58,14 @@ def distances(
 
 
 def distance_to(example: Example, picture: UInt8Array, *, kind: ConceptKind) -> float:
-    """How unlike an example's image a picture [H, W, 3] is: a style by its colours, else inside the mask."""
+    """How unlike an example's image a picture [H, W, 3] is: a style by its colours, else inside the mask.
+
+    Both are compared at `SIDE`: at 1024 the coarse levels of the measures would be fine ones.
+    """
+    seen, wanted = _reduced(picture), _reduced(example.image)
     if kind == "style":
-        return look_distance(picture, example.image)
-    return distance(picture, example.image, mask=_region(example))
+        return look_distance(seen, wanted)
+    return distance(seen, wanted, mask=_region(example))
 
 
 def render(model: Model, examples: Sequence[Example], *, seed: int) -> list[UInt8Array]:
@@ -103,7 +108,16 @@ def _engine(example: Example) -> UInt8Array:
 
 
 def _region(example: Example) -> NDArray[np.bool_]:
-    """Where a picture is judged, bool [H, W]: in the mask, everywhere without one."""
+    """Where a picture is judged, bool [h, w] at `SIDE`: in the mask, everywhere without one."""
     if example.mask is None:
-        return np.ones(example.image.shape[:2], bool)
-    return example.mask >= _INSIDE
+        return np.ones(_reduced(example.image).shape[:2], bool)
+    return _reduced(example.mask) >= _INSIDE
+
+
+def _reduced(picture: UInt8Array) -> UInt8Array:
+    """A picture [H, W, ...] whose shorter side has `SIDE` pixels at most."""
+    height, width = picture.shape[:2]
+    by = SIDE / min(height, width)
+    if by >= 1.0:
+        return picture
+    return resize(picture, height=round(by * height), width=round(by * width))

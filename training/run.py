@@ -94,8 +94,8 @@ def _file_named(dataset: Path) -> Iterator[None]:
     try:
         yield
     except DatasetError as error:
-        where = f"{dataset}:" if str(error).startswith("train.") else ""
-        raise DatasetError(f"{where}{error}") from None
+        is_named = not str(error).startswith("train.") or str(error).startswith(f"{dataset}:")
+        raise DatasetError(str(error) if is_named else f"{dataset}:{error}") from None
 
 
 def model_digest(folder: Path, control_kinds: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from training.dataset import Dataset
 from training.example import Example
 
 NUM_SAMPLES = 4
-STEPS, GUIDANCE = 10, 2.0  # what the presets that ship render with, a little finer
+STEPS, GUIDANCE = 10, 2.0  # the miniature's presets have 1: here the difference should show
 _GREY = 128
 _CELL_HEIGHT = 256  # pixels; the miniature's 128 are too small to judge
 

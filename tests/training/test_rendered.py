@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -27,7 +28,7 @@ from training.dataset import Dataset, load_dataset
 from training.example import Example
 from training.likeness import distance, look_distance
 from training.loop import Trainer
-from training.schema import Concept, read_dataset_file
+from training.schema import Concept, ConceptKind, read_dataset_file
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 MakeDataset = Callable[[str], Path]
@@ -117,6 +118,19 @@ def test_distance_is_in_the_mask_and_a_styles_is_of_colour() -> None:
     assert rendered.distance_to(masked, inside, kind="character") < 0.01
     assert rendered.distance_to(masked, picture, kind="character") > 0.2
     assert rendered.distance_to(masked, inside, kind="style") == look_distance(inside, image)
+
+
+@pytest.mark.parametrize("kind", ["character", "style"])
+def test_a_distance_is_the_same_at_the_size_of_sdxl(kind: ConceptKind) -> None:
+    """The scales of the measures are 128's."""
+    coarse = [cv2.resize(noise(seed)[:8, :8], (128, 128), interpolation=cv2.INTER_CUBIC) for seed in (1, 2)]
+    image, picture = coarse
+    mask = np.zeros((128, 128), np.uint8)
+    mask[32:96, 32:96] = 255
+    small = rendered.distance_to(Example(Path("1.png"), image, "", 0, {}, mask=mask), picture, kind=kind)
+    image, picture, mask = (cv2.resize(each, (1024, 1024)) for each in (image, picture, mask))
+    large = rendered.distance_to(Example(Path("1.png"), image, "", 0, {}, mask=mask), picture, kind=kind)
+    assert large == pytest.approx(small, rel=0.05)
 
 
 def test_a_concept_is_the_mean_of_its_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,20 @@ def test_a_models_digest_follows_every_file_that_is_read(tmp_path: Path) -> None
     assert len(set(seen)) == 8
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("train.lr: too high", "train.toml:train.lr: too high"),
+        ("train.toml:train.validation: 5", "train.toml:train.validation: 5"),
+        ("images/1.png: damaged", "images/1.png: damaged"),
+    ],
+)
+def test_a_fault_that_shows_while_training_names_the_file_once(told: str, expected: str) -> None:
+    with pytest.raises(DatasetError) as raised, run._file_named(Path("train.toml")):
+        raise DatasetError(told)
+    assert str(raised.value) == expected
+
+
 def test_bad_input_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     """In a fresh interpreter: a missing file, and a dataset whose images are missing."""
     good = 'name = "x"\n[[concept]]\ntrigger = "t"\nclass = "c"\nkind = "style"\n'

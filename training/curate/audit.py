@@ -208,7 +208,7 @@ def _each(images: Sequence[Audited], bucket: Bucket) -> Iterator[Finding]:
             if kept < KEPT_BELOW:
                 text = (
                     f"{found.width}x{found.height}: training sees the middle {kept:.0%} of it; "
-                    "cut it around its subject, or let lookdev dataset prepare do it"
+                    "cut it to what matters; lookdev dataset prepare cuts characters and objects"
                 )
                 yield Finding("warning", "cropped", where, text)
         else:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DatasetError
-from training.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from training.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_text
 from training.schema import MAX_REPEATS
 
 _REPEATS = re.compile(r"^(\d+)_(.+)$")  # kohya: "<repeats>_<trigger> <class>"
 _CAPTION_SUFFIXES = (".txt", ".caption")
 # What a kohya TOML says that this project's file says too; anything else is told as not read.
-_SUBSET_KEYS = {"image_dir", "num_repeats", "class_tokens", "caption_extension", "is_reg", "flip_aug"}
+_ANYWHERE = {"num_repeats", "class_tokens", "caption_extension", "flip_aug", "subsets"}
+_IN_A_SUBSET = {"image_dir", "is_reg"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _checked(repeats: object, where: str) -> int:
         return repeats
     raise DatasetError(
         f"{where}: {repeats!r} repeats; expected a whole number from 1 to {MAX_REPEATS}; "
-        "only the ratio between folders counts: choose smaller ones"
+        "only the ratio between folders counts"
     )
 
 
@@ -122,9 +123,9 @@ def _read_toml(path: Path, suffix: str | None) -> tuple[KohyaConcept, ...]:
     return tuple(found)
 
 
-def _not_read(table: Mapping[str, Any], where: str) -> list[str]:
-    """A note for each key that has no meaning here, once, where it stands."""
-    notes = [f"{where}.{key} is not read" for key in table if key not in {*_SUBSET_KEYS, "subsets"}]
+def _not_read(table: Mapping[str, Any], where: str, *, also: Set[str] = frozenset()) -> list[str]:
+    """A note for each key that has no meaning here, once, where it stands; `also` are read besides."""
+    notes = [f"{where}.{key} is not read" for key in table if key not in _ANYWHERE | also]
     if table.get("flip_aug"):
         notes.append(f"{where}.flip_aug is not read; mirror = true in the concept does it")
     return notes
@@ -148,7 +149,7 @@ def _read_subset(
     match = _REPEATS.match(folder.name)
     repeats = _checked(settings.get("num_repeats", 1), f"{where}.num_repeats")
     words = settings.get("class_tokens") or (match[2] if match else folder.name)
-    notes = _not_read(subset, where)
+    notes = _not_read(subset, where, also=_IN_A_SUBSET)
     extension = suffix or settings.get("caption_extension")
     if extension is not None and extension not in _CAPTION_SUFFIXES:
         raise DatasetError(f"{where}.caption_extension: {extension!r}; expected .txt or .caption")
@@ -211,6 +212,8 @@ def _passed_over(folder: Path, files: Sequence[Path], stems: Set[str]) -> Iterat
         if path.suffix.lower() in _CAPTION_SUFFIXES:
             if path.stem not in stems:
                 yield f"{path} is not used: no image of that name"
+            elif path.suffix not in _CAPTION_SUFFIXES:
+                yield f"{path} is not used: captions end in {path.suffix.lower()}, rename it"
         elif path.suffix.lower() in UNREAD_SUFFIXES:
             yield f"{path} is not used: {path.suffix} images are not read, save it as PNG"
         elif path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -227,10 +230,7 @@ def _passed_over(folder: Path, files: Sequence[Path], stems: Set[str]) -> Iterat
 
 def _caption(path: Path, told: list[str]) -> str:
     """A caption file on one line; what is odd about it is told."""
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read as UTF-8 text ({error}); save it again") from None
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     if not lines:
         told.append(f"{path} is empty; describe the picture in it")
     elif len(lines) > 1:

@@ -91,14 +91,14 @@ def test_kohyas_toml_is_read_and_its_other_keys_are_named(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (source / "2_vaulthall hall").rename(source / "halls")
-    (source / "dataset.toml").write_text(TOML)
+    (source / "dataset.toml").write_text(TOML.replace("[general]", "[general]\nis_reg = true", 1))
     assert run(source / "dataset.toml", "--name", "both", "--kind", "place") == 0
     said = capsys.readouterr().out
     assert "2 images, 0 captions, repeats 3" in said and "1 images, 1 captions, repeats 1" in said
     assert "1.txt is not used: captions end in .caption" in said
     assert "flip_aug is not read; mirror = true in the concept does it" in said
     assert "datasets[1].resolution is not read" in said and said.count("resolution") == 1
-    assert "general.flip_aug is not read" in said
+    assert "general.flip_aug is not read" in said and "general.is_reg is not read" in said
     file = read_dataset_file(source / "new" / "dataset.toml")
     assert file.name == "both" and [c.kind for c in file.concept] == ["place", "place"]
 
@@ -183,6 +183,7 @@ def test_nothing_is_passed_over_in_silence(source: Path, capsys: pytest.CaptureF
     (folder / "2.txt").write_text("\n")
     (source / "0_never").mkdir()
     (source / "2_vaulthall hall").rename(source / "2_vaulthall")
+    (folder / "1.TXT").write_text("zorbik, lost")
     (source / "notes").mkdir()
     (source / "readme.md").write_text("x")
     assert run(source) == 0
@@ -191,10 +192,17 @@ def test_nothing_is_passed_over_in_silence(source: Path, capsys: pytest.CaptureF
                  "notes is not used: no N_concept folder", "readme.md is not used",
                  "meta.json is not used: neither an image nor a caption", "2 files *.npz are not used",
                  "1.txt has 2 lines, of which kohya reads the first", "2.txt is empty; describe",
+                 "1.TXT is not used: captions end in .txt, rename it",
                  "0_never is not used: 0 repeats", "'vaulthall' names no class: 'thing'"):  # fmt: skip
         assert part in said
     caption = source.parent / "new" / "zorbik" / "images" / "1.txt"
     assert caption.read_text(encoding="utf-8") == "zorbik, left zorbik, right\n"  # without the editor's mark
+
+
+def test_a_caption_in_utf_16_is_told(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "10_zorbik woman" / "1.txt").write_bytes("zorbik".encode("utf-16-le"))
+    assert run(source) == 2
+    assert "1.txt: holds NUL characters, as UTF-16 does" in capsys.readouterr().err
 
 
 def test_two_images_of_one_stem_keep_a_caption_each(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
