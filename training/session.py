@@ -94,7 +94,8 @@ def _finish(run: Run, *, weights: str) -> None:
     with trainer.result():
         if picked is not None and picked.step != trainer.step:
             log.info("picked step %d by its %s", picked.step, settings.pick)
-            trainer.trained.load(checkpoint.read_best(run.results.best, digest=run.digest, step=picked.step))
+            kept = run.results.best(picked.step)
+            trainer.trained.load(checkpoint.read_best(kept, digest=run.digest, step=picked.step))
         sheet.write_sheet(trainer.trained, run.data, run.results.samples)
         stamp = _stamp(run.data, run.digest)
         step = trainer.step if picked is None else picked.step

@@ -48,10 +48,19 @@ class Results:
         """Where the next run goes on."""
         return self.folder / "checkpoint.pt"
 
-    @property
-    def best(self) -> Path:
-        """The best weights so far, by what `train.pick` goes by."""
-        return self.folder / "best.pt"
+    def best(self, step: int) -> Path:
+        """The weights after `step`, while they are the best by what `train.pick` goes by.
+
+        Those of the last checkpoint's best stay until the next checkpoint: a run that goes on from there may
+        judge otherwise, where its numbers are not the same to the bit.
+        """
+        return self.folder / f"best-{step:06d}.pt"
+
+    def drop_best_but(self, step: int | None) -> None:
+        """Remove the weights that were the best before."""
+        for path in self.folder.glob("best-*.pt"):
+            if step is None or path != self.best(step):
+                path.unlink()
 
     @property
     def cache(self) -> Path:
@@ -139,6 +148,8 @@ def _save(run: Run) -> None:
         losses=run.losses,
     )
     run.saved_step = run.trainer.step
+    leader = best(run.history, run.data.file.train.pick)
+    run.results.drop_best_but(None if leader is None else leader.step)
 
 
 def _look_back(run: Run, bar: TrainProgress, board: Board) -> None:
@@ -154,7 +165,7 @@ def _look_back(run: Run, bar: TrainProgress, board: Board) -> None:
         board.judged(trainer.step, "distance", judged.distances)
         if run.leads and best(run.history, settings.pick) is judged:
             with trainer.result():
-                checkpoint.save_best(run.results.best, trainer, digest=run.digest)
+                checkpoint.save_best(run.results.best(trainer.step), trainer, digest=run.digest)
     if run.leads and settings.keep_every and trainer.step % settings.keep_every == 0:
         mark = f"-{trainer.step:06d}"
         with trainer.result():

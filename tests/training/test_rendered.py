@@ -201,8 +201,31 @@ def test_the_result_is_the_weights_that_render_best_and_a_kill_changes_nothing(
         record[key] for key in ("distances", "validation", "picked")
     ]
     assert again["outputs"] == record["outputs"]  # digests of all files
-    picked, unbroken = (weights_of(folder, "best.pt") for folder in (interrupted, out))
+    name = f"best-{record['picked']:06d}.pt"
+    assert [path.name for path in interrupted.glob("best*")] == [name]
+    picked, unbroken = (weights_of(folder, name) for folder in (interrupted, out))
     assert all(torch.equal(picked[name], unbroken[name]) for name in unbroken)
+
+
+def test_a_run_that_judges_otherwise_once_it_goes_on_still_has_its_best(
+    make_rendered: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, whose numbers are not the same to the bit: step 4 was the best before the kill only."""
+    out = tmp_path / "out"
+    path = make_rendered(PICKED)
+    for scores, last in (([0.3, 0.1], 5), ([0.4, 0.5], None)):
+        with monkeypatch.context() as patch:
+            given = iter(scores)
+            patch.setattr(steps, "distances", lambda *_, given=given, **__: {"irisbot": next(given)})
+            if last is None:
+                run.train_from_file(path, out=out, progress=False)
+                break
+            stop_after(patch, last)
+            with pytest.raises(KeyboardInterrupt):
+                run.train_from_file(path, out=out, progress=False)
+    record = record_of(out)
+    assert [each["irisbot"] for each in record["distances"]] == [0.3, 0.4, 0.5] and record["picked"] == 2
+    assert [path.name for path in out.glob("best*")] == ["best-000002.pt"]
 
 
 def stop_after(patch: pytest.MonkeyPatch, last: int) -> None:
@@ -261,7 +284,7 @@ def test_the_mean_over_the_concepts_decides_and_it_is_shown(
     record = record_of(out)
     assert record["picked"] == 4
     assert record["distances"][1] == {"step": 4, "irisbot": 0.1, "IRISBOT2": 0.3}
-    kept = torch.load(out / "best.pt", weights_only=True)
+    kept = torch.load(out / "best-000004.pt", weights_only=True)
     assert kept["step"] == 4
     assert [round(distance, 6) for _, distance in shown] == [0.3, 0.2, 0.2]
     assert all(loss > 0.0 for loss, _ in shown)
