@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import DatasetError, ModelError
@@ -40,7 +40,7 @@ class TrainResult:
     images_per_second: float
     samples: Path
     """A contact sheet, PNG: training image | controls | before | after."""
-    was_done: bool = False
+    was_done: bool = field(default=False, compare=False)
     """Whether all of it was there before: nothing was trained."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
@@ -17,6 +18,7 @@ from training.adapters.table import build
 from training.adapters.trained import Job
 from training.dataset import Dataset
 from training.draws import draw
+from training.example import Example
 from training.loop import Trainer
 from training.schema import DatasetFile, TrainSettings
 
@@ -31,7 +33,8 @@ def trained_two_steps(folder: Path, kind: str) -> tuple[Trainer, Dataset]:
     trainer.take_step()
     trainer.take_step()
     file = DatasetFile(name="iris", concept=(CONCEPT,), train=settings)
-    return trainer, Dataset(path=Path("d.toml"), file=file, examples=(), size=128, weights=(1.0,))
+    one = Example(Path("1.png"), np.zeros((128, 128, 3), np.uint8), "irisbot in a hall", 0, {})
+    return trainer, Dataset(path=Path("d.toml"), file=file, examples=(one,), size=128, weights=(1.0,))
 
 
 def test_a_lora_of_both_text_encoders_and_the_unet_is_what_was_trained(
