@@ -5,9 +5,11 @@
 Trainings of a few steps on the miniature, each with other state to carry over: AdamW with a moving average,
 accumulation, a text encoder that stops half way and a pick by validation; Prodigy on a DoRA; the
 schedule-free optimizer on word and LoRA together, with a pick by likeness. Each trial starts one in a process
-of its own, kills it at a moment drawn evenly from an undisturbed training's time, and starts it again to the
-end (half of them are killed once more on the way). The processes are forked from this one, which has torch
-loaded already, so that the moments fall into the training and not into imports.
+of its own, kills it and starts it again to the end (half of them are killed once more on the way). The
+moment is drawn in the training's own time: after so many checkpoints, each number as likely, and then
+somewhere before the next one would come, by an undisturbed training. So a machine that is busy at times does
+not move the kills to the training's beginning. The processes are forked from this one, which has torch loaded
+already.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +37,8 @@ from benchmarks.table import Value, markdown
 from pipeline.files import UNFINISHED
 from pipeline.image import write_png
 
-STEPS = 12
+STEPS, EVERY = 12, 3  # steps, and steps between checkpoints
+POLL = 0.002  # seconds between looks at the checkpoint
 SETTINGS: Mapping[str, str] = {
     "adamw": """text_lr = 1e-4
 text_stop = 0.5
@@ -65,12 +68,12 @@ validate_every = 5""",
 class Trial:
     """What kills did to one training.
 
-    `moments`: seconds after each start. `steps`: of the checkpoint that each kill left, 0 for none. `whole`:
-    nothing unfinished had its final name.
+    `delays`: seconds from the checkpoint (or the start) that each kill waited for. `steps`: of the
+    checkpoint that it left, 0 for none. `whole`: nothing unfinished had its final name.
     """
 
     settings: str
-    moments: tuple[float, ...]
+    delays: tuple[float, ...]
     steps: tuple[int, ...]
     whole: bool
     same: bool
@@ -89,7 +92,7 @@ def write_dataset(folder: Path, settings: str) -> Path:
     path.write_text(
         'model = "mini"\nname = "iris"\n[[concept]]\ntrigger = "irisbot"\nclass = "person"\nkind = "object"\n'
         'engine = "engine"\n'
-        f"[train]\nsteps = {STEPS}\nbatch = 1\nrank = 4\ncheckpoint_every = 3\n{settings}\n",
+        f"[train]\nsteps = {STEPS}\nbatch = 1\nrank = 4\ncheckpoint_every = {EVERY}\n{settings}\n",
         encoding="utf-8",
     )
     return path
@@ -152,25 +155,61 @@ def saved_step(out: Path) -> tuple[int, bool]:
     return step, whole
 
 
-def run_trial(
-    name: str, dataset: Path, out: Path, truth: Mapping[str, bytes], moments: list[float]
-) -> Trial | None:
-    """Start, kill and look once for each moment, then start to the end and compare.
+def follow(child: int, out: Path, saves: int | None = None) -> list[float]:
+    """Seconds until each new checkpoint, until there were `saves` of them or the child has ended."""
+    path, begun, found = out / "checkpoint.pt", time.perf_counter(), list[float]()
+    known = _state(path)
+    while saves is None or len(found) < saves:
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        now = _state(path)
+        if now != known:
+            known = now
+            found.append(time.perf_counter() - begun)
+        elif ended:
+            break
+        time.sleep(POLL)
+    return found
 
-    None where a training ended before its kill.
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def run_trial(
+    name: str,
+    dataset: Path,
+    out: Path,
+    truth: Mapping[str, bytes],
+    gaps: Sequence[float],
+    kills: int,
+    rng: random.Random,
+) -> Trial | None:
+    """Start, kill and look so many times, then start to the end and compare.
+
+    `gaps` are an undisturbed training's seconds until its first checkpoint, from one to the next, and after
+    the last. None where a training ended before its kill.
     """
-    steps, whole = [], True
-    for moment in moments:
+    step, steps, delays, whole = 0, list[int](), list[float](), True
+    for _ in range(kills):
+        saves = rng.randint(0, (STEPS - step) // EVERY)
+        passed = step // EVERY + saves  # checkpoints of the whole training
+        delay = rng.uniform(0.0, gaps[0] if saves == 0 else gaps[passed])
         child = start(dataset, out)
-        time.sleep(moment)
+        follow(child, out, saves)
+        time.sleep(delay)
         os.kill(child, signal.SIGKILL)
         if wait(child) != -signal.SIGKILL:
             return None
         step, fine = saved_step(out)
         steps.append(step)
+        delays.append(delay)
         whole &= fine
     code = wait(start(dataset, out))
-    return Trial(name, tuple(moments), tuple(steps), whole, same=code == 0 and contents(out) == truth)
+    return Trial(name, tuple(delays), tuple(steps), whole, same=code == 0 and contents(out) == truth)
 
 
 def kill_trainings(folder: Path, *, num_kills: int, seed: int) -> list[Trial]:
@@ -178,22 +217,20 @@ def kill_trainings(folder: Path, *, num_kills: int, seed: int) -> list[Trial]:
     _load_what_children_need()
     rng = random.Random(seed)
     trials: list[Trial] = []
-    seconds, truths, datasets = {}, {}, {}
+    gaps, truths, datasets = {}, {}, {}
     for name, settings in SETTINGS.items():
-        datasets[name] = write_dataset(folder / name, settings)
-        started = time.perf_counter()
-        if wait(start(datasets[name], folder / name / "truth")) != 0:
-            raise RuntimeError(f"the undisturbed training '{name}' failed")
-        seconds[name] = time.perf_counter() - started
-        truths[name] = contents(folder / name / "truth")
+        datasets[name], out = write_dataset(folder / name, settings), folder / name / "truth"
+        begun, child = time.perf_counter(), start(folder / name / "dataset.toml", out)
+        saved = follow(child, out)
+        if wait(child) != 0 or len(saved) != STEPS // EVERY:
+            raise RuntimeError(f"the undisturbed training '{name}' failed, or saved {len(saved)} times")
+        gaps[name] = np.diff([0.0, *saved, time.perf_counter() - begun]).tolist()
+        truths[name] = contents(out)
     while len(trials) < num_kills:
         name = list(SETTINGS)[len(trials) % len(SETTINGS)]
         out = folder / name / "out"
-        moments = [rng.uniform(0.0, seconds[name]) for _ in range(1 + len(trials) % 2)]
-        trial = run_trial(name, datasets[name], out, truths[name], moments)
-        if trial is None:
-            seconds[name] *= 0.95  # the machine was slower at the first, undisturbed time
-        else:
+        trial = run_trial(name, datasets[name], out, truths[name], gaps[name], 1 + len(trials) % 2, rng)
+        if trial is not None:
             trials.append(trial)
             click.echo(f"{trial.settings}: killed at steps {trial.steps}, same bytes: {trial.same}", err=True)
         shutil.rmtree(out, ignore_errors=True)
@@ -224,7 +261,7 @@ def main(kills: int, seed: int, out: Path | None) -> None:
         {
             "settings": each,
             "trainings killed": len(some),
-            "kills": sum(len(trial.moments) for trial in some),
+            "kills": sum(len(trial.steps) for trial in some),
             "kills after the first checkpoint": sum(step > 0 for trial in some for step in trial.steps),
             "all files whole": sum(trial.whole for trial in some),
             "same bytes at the end": sum(trial.same for trial in some),

@@ -22,8 +22,8 @@ class Family:
     `a1111_version` is A1111's "sd version". `lora_rate` and `full_rate` are the learning rates that a
     training takes where its file says none, for low-rank kinds and for the whole UNet; `text_rate` and
     `text_stop` are the text encoders' beside a low-rank UNet (0: they stay), `alpha_share` is alpha / rank,
-    `batch` the images of a batch. `guidance` is what its presets
-    that ship render with. `folder` holds the weights that come with lookdev, where there are any.
+    `batch` the images of a batch. `guidance` is what its presets that ship render with. `folder` holds the
+    weights that come with lookdev, where there are any.
     """
 
     name: str
