@@ -54,9 +54,8 @@ def make_fast(model: Model, precision: str) -> None:
     narrow_cpu = model.device.type == "cpu" and precision == "bf16"
     for net in (model.unet, *model.controlnets.values()):
         net.to(memory_format=torch.channels_last)  # about 10 % faster convolutions on a CPU
-        for norm in net.modules() if narrow_cpu else ():
-            if isinstance(norm, torch.nn.GroupNorm):
-                norm.register_forward_pre_hook(_in_float)
+        if narrow_cpu:
+            norms_in_float(net)
     if narrow_cpu:
         from diffusers.models.attention_processor import AttnProcessor
 
@@ -64,10 +63,16 @@ def make_fast(model: Model, precision: str) -> None:
         model.unet.set_attn_processor(AttnProcessor())
 
 
-def _in_float(_: torch.nn.Module, told: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-    """Group norms in float32, as autocast has them on GPUs: a CPU takes up to ten times as long for their
-    backward pass in bfloat16 (docs/log.md).
+def norms_in_float(net: torch.nn.Module) -> None:
+    """Compute a net's group norms in float32, as autocast has them on GPUs: a CPU takes up to ten times as
+    long for their backward pass in bfloat16 (docs/log.md).
     """
+    for norm in net.modules():
+        if isinstance(norm, torch.nn.GroupNorm):
+            norm.register_forward_pre_hook(_in_float)
+
+
+def _in_float(_: torch.nn.Module, told: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
     return (told[0].float(),)
 
 

@@ -29,8 +29,10 @@ from samples.miniature.data import Words
 from samples.miniature.model import CONTEXT_TOKENS, CONTROL_KINDS, NUM_TRAIN_TIMESTEPS, Parts
 from samples.miniature.optimizer import MatrixAdam
 from training import losses
+from training.precision import norms_in_float
 
 PEAK_RATE = 5e-4
+FALL_FROM = 0.4  # share of the budget
 EMA_DECAY = 0.95  # per meeting of the workers: over 160 steps, which a falling rate does not make stale
 MEET_EVERY = 8  # steps a worker takes alone before weights are averaged (local SGD, Stich 2019)
 FILM_SHARE, ENGINE_SHARE = 0.12, 0.03  # the rest is restyling
@@ -167,7 +169,7 @@ class Trainer:
     samples: int = 0
 
     @classmethod
-    def fresh(cls, parts: Parts, device: str) -> Trainer:
+    def fresh(cls, parts: Parts, device: str, precision: str = "fp32") -> Trainer:
         for module in modules(parts):
             module.to(device, memory_format=torch.channels_last).train()
         if device == "cpu":  # plain matrix products: 15 % faster here than the fused kernel's backward pass
@@ -175,6 +177,9 @@ class Trainer:
         average = copy.deepcopy(parts)
         for module in modules(average):
             module.eval().requires_grad_(False)
+        if device == "cpu" and precision == "bf16":
+            for net in (parts.unet, *parts.controlnets.values()):
+                norms_in_float(net)
         named = [(name, p) for module in modules(parts) for name, p in module.named_parameters()]
         return cls(parts, average, MatrixAdam(named, lr=PEAK_RATE))
 
@@ -246,9 +251,9 @@ def modules(parts: Parts) -> list[Any]:
     return [parts.unet, parts.text_encoder, *(parts.controlnets[kind] for kind in CONTROL_KINDS)]
 
 
-def rate_at(share: float, step: int, *, warmup: int = 200, decay_from: float = 0.78) -> float:
+def rate_at(share: float, step: int, *, peak: float = PEAK_RATE, warmup: int = 200) -> float:
     """Warm-up, plateau, then a linear fall over the rest of the budget (`share` of it spent, in [0,
     1]).
     """
-    fall = min(1.0, max(0.02, (1.0 - share) / (1.0 - decay_from)))
-    return PEAK_RATE * min(1.0, (step + 1) / warmup) * fall
+    fall = min(1.0, max(0.02, (1.0 - share) / (1.0 - FALL_FROM)))
+    return peak * min(1.0, (step + 1) / warmup) * fall

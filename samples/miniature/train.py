@@ -142,6 +142,7 @@ def work(
     precision: str,
     report_every: float,
     freeze_controls: bool,
+    rate: float,
     seed: int,
 ) -> None:
     """One worker of the joint training; workers meet every few steps to average their weights (gloo)."""
@@ -156,7 +157,7 @@ def work(
     latents = _latents(state, parts, rank, world, device)
     if not (state / FROM_PACKAGE).exists():
         _awaken(parts, latents)
-    trainer = joint.Trainer.fresh(parts, device)
+    trainer = joint.Trainer.fresh(parts, device, precision)
     if (state / "joint.pt").exists():
         trainer.load(state / "joint.pt")
     if freeze_controls:
@@ -171,7 +172,7 @@ def work(
         for _ in range(joint.MEET_EVERY):
             kinds = joint.CONTROL_CHOICES[int(rng.choice(4, p=joint.CONTROL_ODDS))]
             losses.append(trainer.descend(next(source), alphas, noise, kinds, precision))
-            trainer.advance(joint.rate_at(share, trainer.step))
+            trainer.advance(joint.rate_at(share, trainer.step, peak=rate))
         trainer.meet(world)
         trainer.samples += joint.MEET_EVERY * batch * world
         trainer.seconds = _agreed(trainer.seconds + time.monotonic() - clock, world)
@@ -244,6 +245,7 @@ def report(trainer: joint.Trainer, state: Path) -> None:
     is_flag=True,
     help="Train UNet and text encoder alone: a cheaper step, once structure is learnt.",
 )
+@click.option("--rate", default=joint.PEAK_RATE, show_default=True, help="Learning rate at its highest.")
 @click.option("--seed", default=0, show_default=True)
 @click.option(
     "--export/--no-export", default=False, help="Write the averaged weights into the package at the end."
@@ -259,6 +261,7 @@ def main(
     precision: str,
     report_every: float,
     freeze_controls: bool,
+    rate: float,
     seed: int,
     export: bool,
 ) -> None:
@@ -280,7 +283,7 @@ def main(
         seed=seed,
     )
     (state / "rendezvous").unlink(missing_ok=True)
-    arguments = (workers, state, minutes, batch, device, precision, report_every, freeze_controls, seed)
+    arguments = (workers, state, minutes, batch, device, precision, report_every, freeze_controls, rate, seed)
     if workers > 1:
         spawn(work, args=arguments, nprocs=workers)  # type: ignore[no-untyped-call]
     else:
