@@ -199,11 +199,12 @@ def capture(film: Path, out: Path | None, count: int) -> None:
     done = take(shot, place, count=count, detect=detect)
     passed = ", ".join(f"{number} {why}" for why, number in done.film.passed_over.items())
     click.echo(
-        f"{film}: {shot.num_frames} frames in {len(done.film.cuts)} shots; passed over: {passed or 'none'}"
+        f"{film}: {_counted(shot.num_frames, 'frame')} in {_counted(len(done.film.cuts), 'shot')}; "
+        f"passed over: {passed or 'none'}"
     )
     if len(done.images) < count:
         click.echo(f"note: only {len(done.images)} of {count}: the rest are near copies of these")
-    click.echo(f"{done.sheet}: the {len(done.images)} images at a glance")
+    click.echo(f"{done.sheet}: the {_counted(len(done.images), 'image')} at a glance")
     click.echo(f"{done.dataset}: fill in trigger and invariants, then lookdev dataset caption")
 
 
