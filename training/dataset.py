@@ -24,7 +24,7 @@ import numpy as np
 
 from pipeline.errors import DatasetError
 from pipeline.image import UInt8Array
-from training.buckets import choose_bucket, crop_box
+from training.buckets import choose_bucket, crop_box, kept_share
 from training.captions import lint
 from training.example import Example
 from training.exposure import balanced_repeats
@@ -40,6 +40,7 @@ BESIDE_THE_LORA = {"checkpoint_every", "keep_every", "sample_every", "samples", 
 ONE_IMAGE = (
     "the only image of the dataset: nothing tells the concept from this one picture; add images, 15 to 30"
 )
+TELL_BELOW = 0.9  # share of an image that the cut keeps
 _HELD_OUT = 4  # a stream of random numbers; training.schedule and training.order have the others
 # Masks and shares are digested as they are; what captions may say is held by the captions themselves.
 ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions", "invariant", "variable", "mirror"}
@@ -211,7 +212,23 @@ def _read_concept(
             log.warning("%s: %s", path, note)
         one = cut_example(path, read.pixels, captions[path], index, choose=choose, size=size)
         examples.append(beside.join(one, read.pixels))
+    _tell_cut(concept, examples)
     return examples
+
+
+def _tell_cut(concept: Concept, examples: Sequence[Example]) -> None:
+    """Say how much of the images the cut to the model's shapes leaves out, where it is worth a word."""
+    kept = {
+        example.path: kept_share(*example.original, bucket=example.image.shape[:2]) for example in examples
+    }
+    cut_off = [path for path, share in kept.items() if share < TELL_BELOW]
+    if cut_off:
+        least = min(cut_off, key=lambda path: kept[path])
+        log.warning(
+            "'%s': training sees the middle of %d of %d images, of %s %.0f %%; "
+            "lookdev dataset prepare cuts around a subject",
+            concept.trigger, len(cut_off), len(examples), least, 100.0 * kept[least],
+        )  # fmt: skip
 
 
 def cut_example(

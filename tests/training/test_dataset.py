@@ -66,6 +66,20 @@ def test_a_larger_image_and_its_control_are_cut_to_the_same_centred_square(folde
     np.testing.assert_array_equal(dataset.examples[2].image, dataset.examples[2].controls["depth"])
 
 
+def test_what_the_cut_leaves_out_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load(folder)
+    path = folder / "images" / "0003.png"  # 64 x 96: the middle square is 2/3
+    assert caplog.messages == [
+        f"'irisbot': training sees the middle of 1 of 3 images, of {path} 67 %; "
+        "lookdev dataset prepare cuts around a subject"
+    ]
+    caplog.clear()
+    for kind in ("images", "depth"):  # 64 x 70: the middle square is 91 %
+        write_png(folder / kind / "0003.png", np.zeros((64, 70, 3), np.uint8))
+    load(folder)
+    assert caplog.messages == []
+
+
 def test_controls_can_be_turned_off(folder: Path) -> None:
     (folder / "dataset.toml").write_text(TOML + "controls = []\n", encoding="utf-8")
     assert load(folder).control_kinds == ()
