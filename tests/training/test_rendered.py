@@ -342,14 +342,14 @@ def test_the_miniature_itself_is_nearer_after_learning(tmp_path: Path) -> None:
         head = head.replace(f'{folder} = "{folder}"', f'{folder} = "{SAMPLES}/characters/iris/{folder}"')
     path = tmp_path / "dataset.toml"
     path.write_text(
-        head + "[train]\nsteps = 9\nbatch = 2\nrank = 8\nlr = 3e-3\nengine_probability = 1.0\n"
-        "validation = 2\nvalidate_every = 4\npick = 'likeness'\n",
+        head + "[train]\nsteps = 24\nbatch = 2\nrank = 8\nlr = 3e-3\nengine_probability = 1.0\n"
+        "validation = 2\nvalidate_every = 8\npick = 'likeness'\n",
         encoding="utf-8",
     )
     run.train_from_file(path, out=tmp_path / "out", progress=False)
     record = record_of(tmp_path / "out")
     found = {each["step"]: each["iris"] for each in record["distances"]}
-    assert list(found) == [4, 8, 9] and found[9] < 0.97 * found[4]
+    assert list(found) == [8, 16, 24] and found[24] < 0.97 * found[8], found
     assert record["picked"] == min(found, key=lambda step: found[step])
 
 
