@@ -37,19 +37,21 @@ class Workers:
         return list(range(num_images * self.rank // self.count, num_images * (self.rank + 1) // self.count))
 
     def sum_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Add up the gradients of all processes, in one message. None counts as zeros."""
+        """Add up the gradients of all processes, in one message. One that no process has stays None: an
+        optimizer leaves its parameter alone then, where zeros would let moments and decay go on.
+        """
         if self.count == 1:
             return
-        learning = [each for each in parameters if each.requires_grad]
-        flat = torch.cat(
-            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in learning]
-        )
-        summed = self.sum(flat)
-        start = 0
-        for each in learning:
+        parts = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in parameters]
+        known = torch.tensor([float(p.grad is not None) for p in parameters], device=parts[0].device)
+        summed = self.sum(torch.cat([*parts, known]))
+        start, known = 0, summed[-len(known) :]
+        for each, processes in zip(parameters, known.tolist(), strict=True):
             part = summed[start : start + each.numel()]
-            each.grad = part.view_as(each).to(each.dtype).clone()
             start += each.numel()
+            if processes > 0:
+                # Laid out in memory as the parameter is: fused optimizers walk both side by side.
+                each.grad = torch.empty_like(each).copy_(part.view_as(each))
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes."""
