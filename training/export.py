@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import file_digest, known_digest, write_text
+from pipeline.files import file_digest, known_digest, whole_file
 from pipeline.models import Family, Model, lora_metadata, write_lora
 from pipeline.models.embedding_layout import EMBEDDINGS_KEY
 from pipeline.models.lora_kinds import LORA_KINDS
@@ -23,7 +23,7 @@ STAMP_KEY = "lookdev.training"
 
 
 def write(path: Path, model: Model, job: Job, *, kind: str, embeddings: Sequence[Path] = ()) -> None:
-    """Write the injected LoRA's sidecar and then the LoRA to `path`, each whole or not at all.
+    """Write the injected LoRA to `path` and its sidecar beside it, both or neither.
 
     The job's stamp says in the metadata which training it is of, and `lookdev.embeddings` which files of
     `embeddings` belong to it: word -> file's name and sha256. The same weights, dataset and
@@ -35,9 +35,11 @@ def write(path: Path, model: Model, job: Job, *, kind: str, embeddings: Sequence
         belong = {each.stem: {"file": each.name, "sha256": file_digest(each)} for each in embeddings}
         header[EMBEDDINGS_KEY] = json.dumps(belong, ensure_ascii=False, sort_keys=True)
     state, header = trained_file(model, path, header, kind=kind, layout=dataset.file.train.layout)
-    notes = sidecar(dataset, model.family, embeddings)
-    write_text(path.with_suffix(".json"), json.dumps(notes, indent=2, ensure_ascii=False) + "\n")
-    write_lora(path, state, metadata=header)
+    notes = json.dumps(sidecar(dataset, model.family, embeddings), indent=2, ensure_ascii=False) + "\n"
+    # The sidecar has its room on the disk before the LoRA is written, and its name only after it.
+    with whole_file(path.with_suffix(".json")) as unfinished:
+        unfinished.write_text(notes, encoding="utf-8")
+        write_lora(path, state, metadata=header)
 
 
 def metadata(model: Model, job: Job, *, kind: str) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pickle
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from pipeline.errors import OutputError
 from pipeline.models import load_model, lora_state
 from training import checkpoint
 from training.adapters.table import build
+from training.adapters.trained import Job
+from training.dataset import load_dataset
 from training.loop import Trainer
-from training.schema import TrainSettings
+from training.schema import TrainSettings, read_dataset_file
 
 
 def new_trainer(folder: Path, *, seed: int) -> Trainer:
@@ -60,6 +63,33 @@ def test_a_refused_write_is_one_line_and_leaves_the_old_checkpoint(
         checkpoint.save(path, new_trainer(random_model, seed=0), digest="d", seconds=0.0)
     assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("stood", [False, True], ids=["first", "again"])
+def test_a_disk_that_fills_up_leaves_no_lora_without_its_sidecar(
+    make_dataset: Callable[[str], Path],
+    random_model: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    stood: bool,
+) -> None:
+    """A LoRA beside another's notes would be used with the wrong words."""
+    path = make_dataset("rank = 8")
+    data = load_dataset(path, read_dataset_file(path), size=128, control_kinds=())
+    trained = build(load_model(random_model, controls=()), data.file.train)
+    job = Job(tmp_path / "out", data, random_model, stamp="s")
+    if stood:
+        trained.export(job)
+    before = contents(job.folder)
+    assert sorted(before) == (["iris.json", "iris.safetensors"] if stood else [])
+    request.getfixturevalue("small_files_only")
+    with pytest.raises(OutputError, match=r"iris\.safetensors: cannot be written"):
+        trained.export(replace(job, stamp="t", dataset=data.with_steps(3)))
+    assert contents(job.folder) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.exists() else {}
 
 
 class Evil:
