@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DatasetError
+from training.interrupt import deferred_interrupt
+
+_CPU = "ACCELERATE_USE_CPU"  # accelerate's own flag for its workers
 
 
 @dataclass(frozen=True)
@@ -75,28 +78,43 @@ class Workers:
 
 
 def join(device: str | None) -> tuple[Workers, str | None]:
-    """This process's place among those that were launched together, and its device; alone otherwise."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    """This process's place among those that were launched together, and its device; alone otherwise.
+
+    Raises `DatasetError` where accelerate does not join them: each would train alone, into the same files.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched < 2:
         return Workers(), device
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
-    state = PartialState(cpu=device == "cpu")
+    # accelerate joins processes without GPUs only where it is told that there are none
+    on_cpu = device == "cpu" if device else parse_flag_from_env(_CPU) or not torch.cuda.is_available()
+    state = PartialState(cpu=on_cpu)
+    if state.num_processes != launched:
+        raise DatasetError(
+            f"{launched} processes were launched and accelerate joins {state.num_processes} of them; start "
+            "one alone"
+        )
     return Workers(rank=state.process_index, count=state.num_processes), str(state.device)
 
 
 def launch(num_processes: int, arguments: Sequence[str], *, cpu: bool = False) -> int:
     """Run `lookdev ARGUMENTS` in so many processes through accelerate, a GPU each; the exit code.
 
-    Raises `DatasetError` where there are fewer GPUs. `cpu`: without any, to try it out.
+    Ctrl-C is the processes' to act on: they finish their step and save, and that is waited for. Raises
+    `DatasetError` where there are fewer GPUs, KeyboardInterrupt once they have stopped. `cpu`: without any,
+    to try it out.
     """
     if not cpu and torch.cuda.device_count() < num_processes:
         raise DatasetError(
             f"--gpus {num_processes}: {torch.cuda.device_count()} GPUs are here; take a smaller number"
         )
-    place = ["--cpu"] if cpu else ["--multi_gpu"]
+    # accelerate starts a single process for its own --cpu, whatever the number
+    place = {_CPU: "true"} if cpu else {}
     fixed = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     options = [
-        *place,
+        "--multi_gpu",
         "--num_processes",
         str(num_processes),
         *fixed,
@@ -104,7 +122,11 @@ def launch(num_processes: int, arguments: Sequence[str], *, cpu: bool = False) -
         str(_free_port()),
     ]
     command = [sys.executable, "-m", "accelerate.commands.launch", *options, "-m", "pipeline.cli", *arguments]
-    return subprocess.run(command, check=False).returncode
+    with deferred_interrupt() as asked:
+        code = subprocess.run(command, env=os.environ | place, check=False).returncode
+    if asked.is_set():
+        raise KeyboardInterrupt
+    return code
 
 
 def _free_port() -> int:
