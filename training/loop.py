@@ -25,7 +25,7 @@ from training.draws import Draw, draw, parts, run_order, step_indices
 from training.material import Material
 from training.optimizers import build_optimizer, set_rates
 from training.parallel import Workers
-from training.precision import gradient_scaler, make_fast, recompute_activations
+from training.precision import check_scale, gradient_scaler, make_fast, recompute_activations
 from training.predict import Networks, noise_schedule
 from training.priors import prior_draw
 from training.schema import TrainSettings
@@ -113,6 +113,7 @@ class Trainer:
             raise DatasetError(f"train.lr: the loss is not finite at step {self.step + 1}; lower lr")
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        check_scale(self.scaler, self.step + 1)
         self.step += 1
         if self.average is not None:
             self.average.update(self.step)

@@ -14,13 +14,14 @@ from training.step_settings import Precision
 
 _BF16_PROBES = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_LEAST_SCALE = 1.0  # from 65,536 on it is halved at each overflow
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> str:
     """`auto` as fp32 or bf16: bf16 where the hardware multiplies it much faster.
 
-    That is with AMX tiles or AVX-512's bf16 (1.8 times the images a core second, docs/log.md), and on recent
-    GPUs.
+    That is with AMX tiles or AVX-512's bf16 (1.8 times the images a core second, docs/log.md), and on GPUs
+    since Ampere: older ones only emulate it.
 
     Raises `DatasetError` for fp16 without a GPU.
     """
@@ -31,7 +32,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> str:
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     # Questions that torch answers only privately; a build without them counts as a CPU without either.
     probes: list[Callable[[], bool] | None] = [getattr(torch.cpu, name, None) for name in _BF16_PROBES]
     return "bf16" if any(probe is not None and probe() for probe in probes) else "fp32"
@@ -46,7 +47,21 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """Loss scaling for float16, whose gradients would vanish; it does nothing in other precisions."""
-    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    scaler.scale(torch.zeros((), device=device))  # it begins here: a process may have no images to scale
+    return scaler
+
+
+def check_scale(scaler: torch.amp.GradScaler, step: int) -> None:
+    """Raise `DatasetError` where gradients overflow however little they are scaled.
+
+    Each such step is skipped: the training would end without having learned anything.
+    """
+    if scaler.get_scale() < _LEAST_SCALE:
+        raise DatasetError(
+            f"train.precision: gradients overflow float16 at step {step}, however little they are scaled; "
+            "take bf16 or fp32"
+        )
 
 
 def make_fast(model: Model, precision: str) -> None:

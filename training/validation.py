@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -84,5 +85,11 @@ _SCORES: Mapping[Pick, Callable[[Validation], float]] = MappingProxyType(
 
 
 def best(history: Sequence[Validation], pick: Pick) -> Validation | None:
-    """The lowest by what `pick` goes by, the earliest of equals; None for "last" and of nothing judged."""
-    return min(history, key=_SCORES[pick], default=None) if pick in _SCORES else None
+    """The lowest by what `pick` goes by, the earliest of equals; None for "last" and of nothing judged.
+
+    One that is not a number (float16 overflowed) is never lower than one that is.
+    """
+    if pick not in _SCORES:
+        return None
+    scores = [(_SCORES[pick](judged), judged) for judged in history]
+    return min(scores, key=lambda each: (math.isnan(each[0]), each[0]), default=(0.0, None))[1]

@@ -306,7 +306,8 @@ def test_auto_takes_bf16_where_the_hardware_has_it(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
     probes = {"cpu": (torch.cpu, "_is_amx_tile_supported"), "cuda": (torch.cuda, "is_bf16_supported")}
     for kind, (module, probe) in probes.items():  # the other place's hardware says the opposite
-        monkeypatch.setattr(module, probe, lambda says=(hardware == (kind == place)): says, raising=False)
+        says = hardware == (kind == place)
+        monkeypatch.setattr(module, probe, lambda says=says, **_: says, raising=False)
     assert resolve_precision("auto", torch.device(place)) == expected
 
 
@@ -314,6 +315,11 @@ def test_auto_takes_bf16_on_a_cpu_with_its_vectors_alone(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     assert resolve_precision("auto", torch.device("cpu")) == "bf16"
+
+
+def test_auto_takes_no_bf16_that_a_gpu_only_emulates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert resolve_precision("auto", torch.device("cuda")) == "fp32"
 
 
 def test_auto_is_fp32_where_torch_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
