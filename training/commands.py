@@ -42,6 +42,8 @@ def lint(dataset_file: Path, fix: bool, yes: bool) -> None:
     from training.curate.scan import scan
     from training.curate.tokens import load_tokens
 
+    if yes and not fix:
+        raise DatasetError("--yes: goes with --fix, which was not given; add it, or take --yes out")
     file = read_dataset_file(dataset_file)
     try:
         tokens = load_tokens(dataset_file, file)
@@ -51,9 +53,9 @@ def lint(dataset_file: Path, fix: bool, yes: bool) -> None:
     if fix:
         changes = propose(scan(dataset_file, file))
         click.echo("".join(change.diff() for change in changes), nl=False)
-        if changes and _agreed(f"Write {len(changes)} captions?", yes):
+        if changes and _agreed(f"Write {_counted(len(changes), 'caption')}?", yes):
             apply(changes)
-            click.echo(f"{len(changes)} captions written")
+            click.echo(f"{_counted(len(changes), 'caption')} written")
         elif not changes:
             click.echo("nothing that words alone can mend")
     _report(dataset_file, lint_dataset(dataset_file, file, tokens=tokens))
@@ -168,9 +170,11 @@ def caption(dataset_file: Path, template: str | None, model: str | None, plain: 
             click.echo(f"  note: {note}")
     if not proposals:
         click.echo("every image has its caption")
-    elif _agreed(f"Write {len(proposals)} captions?", yes, what="caption"):
+    elif _agreed(f"Write {_counted(len(proposals), 'caption')}?", yes, what="caption"):
         write_captions(proposals)
-        click.echo(f"{len(proposals)} captions written; add what only an eye can tell: action, place")
+        click.echo(
+            f"{_counted(len(proposals), 'caption')} written; add what only an eye can tell: action, place"
+        )
 
 
 @dataset.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.files import write_text
 from training.captions import names, phrase_pattern
+from training.curate.place import FRONT, Place, common_place, put
 from training.curate.scan import Folder
 from training.curate.words import SMALL_WORDS
 from training.schema import Concept
@@ -38,19 +39,27 @@ def propose(folders: Sequence[Folder]) -> list[Change]:
     """The captions that can be mended by words alone. What needs an eye on the picture stays."""
     changes = []
     for folder in folders:
+        plain = [_plain(still.caption, folder.concept) for still in folder.captioned]
+        place = common_place(plain, folder.concept)
         for still in folder.captioned:
-            mended = mend(still.caption, folder.concept)
+            mended = mend(still.caption, folder.concept, place)
             if mended != still.caption:
                 changes.append(Change(still.caption_path, still.caption, mended))
     return changes
 
 
-def mend(caption: str, concept: Concept) -> str:
-    """The caption without the concept's invariants and with its trigger, first if it was not there."""
+def mend(caption: str, concept: Concept, place: Place = FRONT) -> str:
+    """The caption without the concept's invariants and with its trigger, at `place` if it was not there."""
+    caption = _plain(caption, concept)
+    if not names(caption, concept.trigger):
+        caption = put(caption, concept, place)
+    return caption
+
+
+def _plain(caption: str, concept: Concept) -> str:
+    """The caption without the concept's invariants."""
     for phrase in concept.invariant:
         caption = without(caption, phrase)
-    if not names(caption, concept.trigger):
-        caption = f"{concept.trigger}, {caption}" if caption else concept.trigger
     return caption
 
 
