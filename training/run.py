@@ -23,6 +23,7 @@ from training.class_images import with_class_images
 from training.dataset import Dataset, load_dataset
 from training.resolve import model_of, resolved, with_steps
 from training.schema import TrainSettings, read_dataset_file
+from training.step_settings import MAX_STEPS
 
 DEFAULT_OUT = Path("out") / "loras"
 _MODEL_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
@@ -121,8 +122,8 @@ def model_digest(folder: Path, control_kinds: Sequence[str]) -> str:
 def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
     """The checked dataset, the model's name or path, and its folder or file. Loads no weights."""
     file = read_dataset_file(path)
-    if steps is not None and steps < 1:
-        raise DatasetError(f"--steps {steps}: expected 1 or more")
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise DatasetError(f"--steps {steps}: expected a number from 1 to {MAX_STEPS}")
     model = model_of(path, file)
     family, place = find_model(model)
     file = resolved(path, file, family)

@@ -18,15 +18,15 @@ All keys: docs/datasets.md.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from pipeline.errors import DatasetError
+from training.schema_faults import one_line
 from training.step_settings import StepSettings, StrictModel
 
 ConceptKind = Literal["character", "place", "style", "object"]
@@ -44,13 +44,26 @@ WORD_PATTERN = r"(?=.*[^\W\d_])\w[\w .-]*"  # what a prompt can say and a file b
 ALL_VIEWS: tuple[View, ...] = get_args(View)
 
 
+def _spoken(text: str) -> str:
+    """Words as captions say them: some, and no white space but single spaces between."""
+    plain = " ".join(text.split())
+    if not plain:
+        raise ValueError("is blank; write the words, or take it out")
+    if plain != text:
+        raise ValueError(f"{text!r} has white space too much; write '{plain}'")
+    return text
+
+
+Words = Annotated[str, AfterValidator(_spoken)]
+
+
 class Concept(StrictModel):
     """One thing to learn: a folder of images, each with its caption beside it."""
 
-    trigger: str = Field(min_length=1)
-    class_word: str = Field(alias="class", min_length=1)
+    trigger: Words
+    class_word: Words = Field(alias="class")
     kind: ConceptKind
-    images: str = "images"
+    images: str = Field(default="images", min_length=1)
     """Folder, relative to the dataset file. Control folders (`depth`, `pose`) stand beside it."""
     engine: str | None = Field(default=None, min_length=1)
     """Folder, relative to the dataset file: the engine's render of each image, `<stem>.png` of the same size.
@@ -78,11 +91,11 @@ class Concept(StrictModel):
     """Control kinds to train with; absent: every one whose folder stands beside the images."""
     views: tuple[View, ...] | None = Field(default=None, strict=False)
     """Views that the images must cover; absent: all for a character or object, none for a place or style."""
-    invariant: tuple[str, ...] = Field(default=(), strict=False)
+    invariant: tuple[Words, ...] = Field(default=(), strict=False)
     """What belongs to the concept: the trigger carries it, so no caption says it."""
-    variable: tuple[str, ...] = Field(default=(), strict=False)
+    variable: tuple[Words, ...] = Field(default=(), strict=False)
     """What changes from image to image: captions say it."""
-    exceptions: tuple[str, ...] = Field(default=(), strict=False)
+    exceptions: tuple[Words, ...] = Field(default=(), strict=False)
     """Phrases that captions may say although they contradict an invariant: such images are meant."""
 
     @property
@@ -225,12 +238,14 @@ def read_dataset_file(path: Path) -> DatasetFile:
     names `file:section.key`, sections of `[[concept]]` counted from 1.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such dataset file; give the path of a dataset.toml") from None
     except IsADirectoryError:
         raise DatasetError(f"{path}: is a folder; give the path of the dataset.toml in it") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: cannot be read as UTF-8 text ({error}); expected a TOML file") from None
     try:
         table = tomllib.loads(text)
@@ -239,59 +254,4 @@ def read_dataset_file(path: Path) -> DatasetFile:
     try:
         return DatasetFile.model_validate(table)
     except ValidationError as error:
-        raise DatasetError(_one_line(path, error)) from None
-
-
-def _one_line(path: Path, error: ValidationError) -> str:
-    """The first fault as `file:section.key: what, expected what`, with the number of further ones."""
-    faults = error.errors(include_url=False)
-    # a list with a faulty item is called too short as well
-    inside = {fault["loc"][:length] for fault in faults for length in range(len(fault["loc"]))}
-    faults = [each for each in faults if each["type"] != "too_short" or each["loc"] not in inside]
-    # A mistyped key makes a missing one elsewhere; the mistyped one is the cause, so it is told first.
-    faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
-    fault = faults[0]
-    where = f"{path}:{_dotted(fault['loc'])}"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    key = str(fault["loc"][-1]) if fault["loc"] else ""
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key '{key}'; {_suggestion(key, fault['loc'])}{more}"
-    if fault["type"] == "missing":
-        return f"{where}: missing; add {key} = ...{more}"
-    if fault["type"] == "value_error":
-        return f"{where.rstrip(':')}: {fault['msg'].removeprefix('Value error, ')}{more}"
-    found = repr(fault["input"])
-    found = found if len(found) <= 60 else found[:57] + "..."
-    if fault["type"] == "tuple_type":
-        return f'{where}: {found} cannot be used: input should be a list, like {key} = ["...", "..."]{more}'
-    reason = fault["msg"][:1].lower() + fault["msg"][1:]
-    return f"{where}: {found} cannot be used: {reason}{more}"
-
-
-def _dotted(loc: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in loc:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def _suggestion(key: str, loc: tuple[int | str, ...]) -> str:
-    keys = _keys_of(_section_model(loc))
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(keys)}"
-
-
-def _section_model(loc: tuple[int | str, ...]) -> type[BaseModel]:
-    model: type[BaseModel] = DatasetFile
-    for part in loc[:-1]:
-        if isinstance(part, int):
-            continue
-        annotation: Any = model.model_fields[part].annotation
-        for candidate in (annotation, *get_args(annotation)):
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-    return model
-
-
-def _keys_of(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+        raise DatasetError(one_line(path, error, DatasetFile)) from None

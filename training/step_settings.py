@@ -11,6 +11,7 @@ Optimizer = Literal["adamw", "adamw8bit", "prodigy", "schedulefree"]
 LearningRateShape = Literal["cosine", "linear", "constant"]
 Pick = Literal["last", "validation", "likeness"]
 
+MAX_STEPS = 1_000_000  # what each step shows is drawn up before the first: some seconds and 0.3 GB
 VALIDATIONS = 10  # in a run, unless `validate_every` says otherwise
 
 
@@ -25,7 +26,7 @@ class StrictModel(BaseModel):
 class StepSettings(StrictModel):
     """How a step is taken, judged and kept."""
 
-    steps: int = Field(default=250, ge=1)
+    steps: int = Field(default=250, ge=1, le=MAX_STEPS)
     batch: int = Field(default=8, ge=1, le=1024)
     """Images that go through the network together."""
     accumulate: int = Field(default=1, ge=1, le=1024)

@@ -80,6 +80,46 @@ def test_reads_what_is_written_and_fills_in_defaults(tmp_path: Path) -> None:
             '[[concept]]\ntrigger = "IrisBot"\nclass = "hall"\nkind = "place"\n[train]',
             "dataset.toml: two concepts share the trigger 'irisbot'; give each its own",
         ),
+        ("steps = 7", "steps = 10000000", "dataset.toml:train.steps: 10000000 cannot be used"),
+        ('"irisbot"', '" "', "dataset.toml:concept[1].trigger: is blank; write the words"),
+        ('"woman"', '""', "dataset.toml:concept[1].class: is blank"),
+        (
+            '"irisbot"',
+            '"iris  bot"',
+            "dataset.toml:concept[1].trigger: 'iris  bot' has white space too much; write",
+        ),
+        ('["steel skull"]', '["bald", ""]', "dataset.toml:concept[1].invariant[2]: is blank"),
+        (
+            '["steel skull"]',
+            '["a", "b "]',
+            "dataset.toml:concept[1].invariant[2]: 'b ' has white space too much",
+        ),
+        ("[train]", 'images = ""\n[train]', "dataset.toml:concept[1].images: '' cannot be used"),
+        (
+            "[[concept]]",
+            "[concept]",
+            "dataset.toml:concept: cannot be read like this; write [[concept]] above",
+        ),
+        (
+            "[train]",
+            "[[train]]",
+            "dataset.toml:train: cannot be read like this; write [train] above its keys",
+        ),
+        (
+            "[train]",
+            "rank = 8\n[train]",
+            "dataset.toml:concept[1].rank: unknown key 'rank'; it belongs under [train]",
+        ),
+        (
+            'name = "iris"',
+            'name = "i"\nviews = []',
+            "dataset.toml:views: unknown key 'views'; it belongs under [[con",
+        ),
+        (
+            "steps = 7",
+            "invariant = []",
+            "dataset.toml:train.invariant: unknown key 'invariant'; it belongs under [[",
+        ),
     ],
 )
 def test_one_line_names_the_place(tmp_path: Path, old: str, new: str, expected: str) -> None:
@@ -108,6 +148,23 @@ def test_faults_are_counted_as_they_are_and_said_in_tomls_words(tmp_path: Path, 
     message = fault(tmp_path, text)
     assert end in message and ("more)" in message) == ("zzz" in text or "triger" in text)
     assert "tuple" not in message.lower()
+
+
+@pytest.mark.parametrize("text", ['name = "iris"', 'name = "iris"\nconcept = []'])
+def test_a_file_without_a_concept_is_told(tmp_path: Path, text: str) -> None:
+    assert fault(tmp_path, text) == "dataset.toml:concept: missing; add a section [[concept]]"
+
+
+def test_a_mark_in_front_of_the_file_is_read_over(tmp_path: Path) -> None:
+    assert read(tmp_path, "\ufeff" + GOOD.replace("\n", "\r\n")) == read(tmp_path, GOOD)
+
+
+def test_a_path_below_a_file_and_a_link_to_itself_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    (tmp_path / "b.toml").symlink_to("b.toml")
+    for path, why in ((tmp_path / "a.toml" / "x.toml", "Not a directory"), (tmp_path / "b.toml", "Too many")):
+        with pytest.raises(DatasetError, match=rf"^{path}: cannot be read \({why}.*\); check the path$"):
+            read_dataset_file(path)
 
 
 def test_a_folder_is_told(tmp_path: Path) -> None:
