@@ -242,7 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except OSError as error:  # a name too long, a folder that may not be entered: no room's own message fits
         named = f"{error.filename}: " if error.filename else ""
-        click.secho(f"error: {_one_line(f'{named}{error.strerror or error}')}", fg="red", err=True)
+        told = f"{named}{error.strerror or error}; check the path, and who may read it"
+        click.secho(f"error: {_one_line(told)}", fg="red", err=True)
         return EXIT_BAD_INPUT
     except click.ClickException as error:
         error.show()

@@ -36,7 +36,7 @@ def test_help_is_light() -> None:
         (["render", "SHOT", "--set", "strenght=1"], "did you mean 'strength'?"),
         (["batch", "nowhere"], "no such folder"),
         (["train", "nowhere.toml"], "nowhere.toml"),
-        (["render", "x" * 300], f"{'x' * 300}: File name too long"),
+        (["render", "x" * 300], f"{'x' * 300}: File name too long; check the path"),
         (["render", "SHOT", "--set", "model=~nobody_here/m"], "--set model: "),
     ],
 )

@@ -159,7 +159,7 @@ def caption(dataset_file: Path, template: str | None, model: str | None, plain: 
     proposals = propose_captions(
         dataset_file,
         file,
-        template=template or DEFAULT_TEMPLATE,
+        template=DEFAULT_TEMPLATE if template is None else template,
         describe=describe,
         detect=detect,
         tokens=tokens,
@@ -243,6 +243,7 @@ def prepare(
     from training.curate.upscale import load_upscaler
 
     file = read_dataset_file(dataset_file)
+    behind = None if background is None else colour(background)
     family, _ = find_model(model_of(dataset_file, file))
     detect = matte = None
     if network is not None or (background and any(each.masks is None for each in file.concept)):
@@ -256,7 +257,7 @@ def prepare(
         size=file.train.size or family.default_size,
         step=family.bucket_step if file.train.buckets else 0,
         crop=crop,
-        background=None if background is None else colour(background),
+        background=behind,
         matte=matte,
         upscaler=None if upscale is None else load_upscaler(upscale, allow_pickle=allow_pickle),
         detect=detect,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import DatasetError
+from pipeline.files import write_bytes
 from pipeline.image import UInt8Array, read_image, resize
 from training.buckets import crop_box
 
@@ -40,7 +42,7 @@ def list_folder(folder: Path) -> Listing:
     files = [path for path in entries if path.is_file()]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     faults = [*_same_names(images)]
-    captions = {path.stem: path for path in files if path.suffix.lower() == ".txt"}
+    captions = {path.stem: path for path in entries if path.suffix.lower() == ".txt"}
     stems = {path.stem: path for path in images}
     faults += [
         Fault("no-caption", path, f"no caption; write {path.stem}.txt beside it{_meant(path, captions)}")
@@ -50,7 +52,10 @@ def list_folder(folder: Path) -> Listing:
     for path in entries:
         if path.is_symlink() and not path.exists():
             faults.append(Fault("unread-image", path, "is a link to nothing; put the file there"))
-        elif path.is_dir() and any(each.suffix.lower() in IMAGE_SUFFIXES for each in path.iterdir()):
+        elif path.suffix.lower() in (*IMAGE_SUFFIXES, *CAPTION_SUFFIXES) and path not in files:
+            what = "folder" if path.is_dir() else "device or pipe"
+            faults.append(Fault("unread-image", path, f"is a {what}, no file; rename it or take it out"))
+        elif path.is_dir() and _has_images(path):
             faults.append(Fault("unread-image", path, "folders inside are not read; move its images up"))
         elif path.suffix.lower() in UNREAD_SUFFIXES:
             text = f"{path.suffix} images are not read; save it as {path.stem}.png"
@@ -58,6 +63,16 @@ def list_folder(folder: Path) -> Listing:
         elif path in files and path.suffix.lower() in CAPTION_SUFFIXES:
             faults += _unused_caption(path, stems)
     return Listing(tuple(images), tuple(faults))
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether there are images in a folder or below it. Raises OSError where that cannot be seen."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    inside = (name for _, _, names in os.walk(folder, onerror=fail) for name in names)
+    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in inside)
 
 
 def _same_names(images: Sequence[Path]) -> Iterator[Fault]:
@@ -113,13 +128,24 @@ def read_text(path: Path) -> str:
     """A caption file as it is. Raises `DatasetError` where it is not UTF-8 text."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors put a mark in front
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); check the file") from None
+    except UnicodeDecodeError as error:
         raise DatasetError(
             f"{path}: cannot be read as UTF-8 text ({error}); save the caption again"
         ) from None
     if "\0" in text:  # UTF-16 without its mark is UTF-8 to the letter
         raise DatasetError(f"{path}: holds NUL characters, as UTF-16 does; save the caption as UTF-8 text")
     return text
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all. Raises `DatasetError` by the source, `OutputError` by the target."""
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{source}: cannot be read ({error.strerror}); check the file") from None
+    write_bytes(target, content)
 
 
 def folder_beside(root: Path, name: str | None, key: str, where: str, *, advice: str) -> Path | None:

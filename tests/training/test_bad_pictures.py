@@ -4,6 +4,7 @@ any model is loaded, or is read rightly and the conversion is said."""
 from __future__ import annotations
 
 import io
+import os
 import struct
 import unicodedata
 import zlib
@@ -119,6 +120,16 @@ def nested(folder: Path) -> None:
     write_png(folder / "more" / "1.png", pixels(8))
 
 
+def nested_deep(folder: Path) -> None:
+    (folder / "more" / "deep").mkdir(parents=True)
+    write_png(folder / "more" / "deep" / "1.png", pixels(8))
+
+
+def caption_folder(folder: Path) -> None:
+    (folder / "2.txt").unlink()
+    (folder / "2.txt").mkdir()
+
+
 FATAL: dict[str, tuple[Spoil, str, bool]] = {  # spoil, what is said, whether audit too looks for it
     "empty": (lambda f: (f / "2.png").write_bytes(b""), "2.png: the file is empty", True),
     "text": (lambda f: (f / "2.png").write_text("hello"), "2.png: not a readable image", True),
@@ -140,6 +151,11 @@ FATAL: dict[str, tuple[Spoil, str, bool]] = {  # spoil, what is said, whether au
     "animated PNG": (animation("2.png"), "2.png: is animated (3 frames); save the one that is meant", True),
     "animated WebP": (animation("2.webp"), "2.webp: is animated (3 frames)", True),
     "folder inside": (nested, "more: folders inside are not read; move its images up", True),
+    "folder deep inside": (nested_deep, "more: folders inside are not read; move its images up", True),
+    "folder called as an image": (lambda f: (f / "9.png").mkdir(), "9.png: is a folder, no file", True),
+    "folder called as a caption": (caption_folder, "2.txt: is a folder, no file; rename it", True),
+    "pipe": (lambda f: os.mkfifo(f / "9.png"), "9.png: is a device or pipe, no file", True),
+    "link to itself": (lambda f: (f / "9.png").symlink_to("9.png"), "9.png: is a link to nothing", True),
     "dead link": (lambda f: (f / "9.png").symlink_to("gone.png"), "9.png: is a link to nothing", True),
     "one stem": (saved("1.jpg"), "1.png: 1.jpg has the same stem", True),
     "one name but for case": (pair("Zoe", "zoe"), "zoe.png: Zoe.png is the same name but for case", True),

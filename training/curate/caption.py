@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 
 from pipeline.errors import DatasetError
 from pipeline.files import write_text
@@ -19,9 +20,11 @@ from training.curate.measure import measure
 from training.curate.scan import scan
 from training.curate.tokens import Tokens
 from training.curate.views import joints_of, look, read_known
+from training.folders import raise_first
 from training.pictures import read_picture
 from training.schema import Concept, DatasetFile
 
+FIELDS = ("class", "trigger", "framing", "view", "light")
 DEFAULT_TEMPLATE = "{class}, {trigger}, {framing}, {view}, {light}"
 _FRAMING_WORDS = {"closeup": "closeup", "medium": "medium shot", "full": "full shot"}
 _LEVELS = {"dark": "dark", "mid": "", "bright": "bright"}
@@ -53,10 +56,20 @@ def propose_captions(
     whose fact is not known is left out. `describe` is a captioning model: its words stand behind the
     template's, without who it is and without invariants, as many as `tokens` leave room for. `detect` finds
     the joints of images that have none. Raises `DatasetError`: an unknown field, no {trigger}, an unreadable
-    image, or a caption that would name an invariant.
+    image, a caption that would name an invariant, or a folder with other faults than missing captions.
     """
+    fields = _fields(template)
     proposals = []
-    for folder in scan(path, file):
+    folders = scan(path, file)
+    raise_first(
+        [
+            f"{fault.where}: {fault.text}"
+            for folder in folders
+            for fault in folder.faults
+            if fault.rule != "no-caption"
+        ]
+    )
+    for folder in folders:
         known = read_known(folder.path)
         for still in folder.stills:
             if still.caption_path.exists():
@@ -76,7 +89,7 @@ def propose_captions(
                 "view": f"{seen.view.split()[0]} view" if seen.view else "",
                 "light": f"{light} light" if light else "",
             }
-            caption = _fill(template, facts)
+            caption = _fill(fields, facts)
             _check(caption, folder.concept, still.caption_path)
             notes: tuple[str, ...] = ()
             if describe is not None:
@@ -93,18 +106,30 @@ def write_captions(proposals: Sequence[Proposal]) -> None:
         write_text(proposal.path, proposal.caption + "\n")
 
 
-def _fill(template: str, facts: Mapping[str, str]) -> str:
+def _fields(template: str) -> list[tuple[str, list[str]]]:
+    """The comma-separated parts of a template, each with the fields that it names. Raises `DatasetError`."""
+    known = ", ".join(f"{{{name}}}" for name in FIELDS)
+    if not template.strip():
+        raise DatasetError(f"--template '': is empty; fields: {known}")
     parts = []
     for part in template.split(","):
         try:
-            empty = [name for name, fact in facts.items() if not fact and f"{{{name}}}" in part]
-            filled = part.format(**facts).strip()
-        except (KeyError, IndexError, ValueError) as error:
-            fields = ", ".join(f"{{{name}}}" for name in facts)
-            raise DatasetError(f"--template '{template}': {error} is unknown; fields: {fields}") from None
-        if filled and not empty:
-            parts.append(filled)
-    return ", ".join(parts)
+            found = [(name, how, kind) for _, name, how, kind in Formatter().parse(part) if name is not None]
+        except ValueError:
+            raise DatasetError(
+                f"--template '{template}': a brace without the other one; fields: {known}"
+            ) from None
+        for name, how, kind in found:
+            if name not in FIELDS or how or kind:
+                odd = name + (f"!{kind}" if kind else "") + (f":{how}" if how else "")
+                raise DatasetError(f"--template '{template}': {{{odd}}} is unknown; fields: {known}")
+        parts.append((part, [name for name, _, _ in found]))
+    return parts
+
+
+def _fill(template: Sequence[tuple[str, Sequence[str]]], facts: Mapping[str, str]) -> str:
+    filled = (part.format(**facts).strip() for part, names in template if all(facts[name] for name in names))
+    return ", ".join(part for part in filled if part)
 
 
 def _fitting(caption: str, tokens: Tokens | None) -> str:

@@ -95,7 +95,8 @@ def skeleton(name: str) -> str:
     """A dataset file to be filled in."""
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_") or "concept"
     return (
-        f'model = "mini"\nname = {json.dumps(plain)}\n\n[[concept]]\n'
+        'model = "mini"  # your checkpoint: a file or folder, from here on\n'
+        f"name = {json.dumps(plain)}\n\n[[concept]]\n"
         f"trigger = {json.dumps(plain)}  # choose a made-up word\n"
         'class = "person"\nkind = "character"  # character, place, style or object\nimages = "images"\n'
         "invariant = []  # what belongs to the concept and is never captioned\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pipeline.errors import DatasetError, OutputError
 from pipeline.files import whole_file, write_text
 from training.captions import names
 from training.curate.kohya import KohyaConcept, Taken
+from training.folders import copy_file
 from training.schema import NAME_PATTERN, ConceptKind, read_dataset_file
 
 _BASE = "dataset.toml"
@@ -24,13 +24,19 @@ def write_import(concepts: Sequence[KohyaConcept], out: Path, *, name: str, kind
     The originals stay as they are; `concepts` are `joined`. Raises `DatasetError` for a bad name,
     `OutputError` where `out` holds a dataset already or the system refuses.
     """
-    if not re.match(NAME_PATTERN, name):
-        raise DatasetError(f"--name '{name}': expected letters, digits, '_', '.', '-'")
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise DatasetError(
+            f"--name '{name}' (the folder's, if you gave none): expected letters, digits, '_', '.' and '-', "
+            "first a letter or digit"
+        )
+    for origin in {each.folder.resolve() for each in concepts}:
+        if origin in (out.resolve(), *out.resolve().parents):
+            raise OutputError(f"{out}: lies in {origin}, which stays as it is; choose another with --out")
     target = out / _BASE
     if target.exists():
         raise OutputError(f"{target}: is there already; choose another folder with --out")
     folders = _folders(concepts)
-    text = f'model = "mini"\nname = {json.dumps(name)}\n'
+    text = f'model = "mini"  # your checkpoint: a file or folder, from here on\nname = {json.dumps(name)}\n'
     for concept, folder in zip(concepts, folders, strict=True):
         text += (
             f"\n[[concept]]\ntrigger = {_toml(concept.trigger)}\nclass = {_toml(concept.class_word)}\n"
@@ -54,8 +60,7 @@ def write_import(concepts: Sequence[KohyaConcept], out: Path, *, name: str, kind
 
 def _copy(images: Sequence[Taken], folder: Path) -> None:
     for taken in images:
-        with whole_file(folder / taken.new_name) as partial:
-            shutil.copyfile(taken.image, partial)
+        copy_file(taken.image, folder / taken.new_name)
         if taken.caption or taken.caption_from is not None:
             write_text((folder / taken.new_name).with_suffix(".txt"), taken.caption + "\n")
 

@@ -99,7 +99,7 @@ def _checked(repeats: object, where: str) -> int:
 
 def _read_toml(path: Path, suffix: str | None) -> tuple[KohyaConcept, ...]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DatasetError(f"{path}: not readable as TOML ({error}); expected kohya's dataset file") from None
     general = table.get("general", {})
@@ -108,7 +108,9 @@ def _read_toml(path: Path, suffix: str | None) -> tuple[KohyaConcept, ...]:
         raise DatasetError(f"{path}: no [[datasets]] in it; expected kohya's dataset file")
     found = []
     for number, dataset in enumerate(datasets, start=1):
-        for place, subset in enumerate(_tables(dataset, "subsets"), start=1):
+        if not isinstance(dataset, dict):
+            raise DatasetError(f"{path}:datasets[{number}]: {dataset!r}; expected a [[datasets]] section")
+        for place, subset in enumerate(_subsets(dataset, f"{path}:datasets[{number}]"), start=1):
             where = f"{path}:datasets[{number}].subsets[{place}]"
             above = {**general, **{key: value for key, value in dataset.items() if key != "subsets"}}
             one = _read_subset(path.parent, where, subset, above, suffix)
@@ -131,9 +133,11 @@ def _not_read(table: Mapping[str, Any], where: str, *, also: Set[str] = frozense
     return notes
 
 
-def _tables(value: Any, key: str) -> list[dict[str, Any]]:
-    items = value.get(key, []) if isinstance(value, dict) else []
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+def _subsets(dataset: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    subsets = dataset.get("subsets", [])
+    if not isinstance(subsets, list) or not all(isinstance(each, dict) for each in subsets):
+        raise DatasetError(f"{where}.subsets: {subsets!r}; expected [[datasets.subsets]] sections")
+    return subsets
 
 
 def _read_subset(
@@ -142,19 +146,25 @@ def _read_subset(
     settings = {**above, **subset}
     name = subset.get("image_dir")
     if not isinstance(name, str):
-        raise DatasetError(f"{where}.image_dir: missing; expected the folder of the images")
+        found = "missing" if name is None else repr(name)
+        raise DatasetError(f"{where}.image_dir: {found}; expected the folder of the images")
     folder = root / name
     if not folder.is_dir():
         raise DatasetError(f"{where}.image_dir: no folder {folder}; check the path")
     match = _REPEATS.match(folder.name)
     repeats = _checked(settings.get("num_repeats", 1), f"{where}.num_repeats")
-    words = settings.get("class_tokens") or (match[2] if match else folder.name)
+    words = settings.get("class_tokens", "")
+    if not isinstance(words, str):
+        raise DatasetError(f'{where}.class_tokens: {words!r}; expected words in quotes, like "iris woman"')
+    words = words.strip() or (match[2] if match else folder.name)
     notes = _not_read(subset, where, also=_IN_A_SUBSET)
     extension = suffix or settings.get("caption_extension")
     if extension is not None and extension not in _CAPTION_SUFFIXES:
         raise DatasetError(f"{where}.caption_extension: {extension!r}; expected .txt or .caption")
-    is_class = bool(subset.get("is_reg"))
-    return _read_images(folder, repeats, str(words), extension, notes, is_class=is_class)
+    is_class = subset.get("is_reg", False)
+    if not isinstance(is_class, bool):
+        raise DatasetError(f"{where}.is_reg: {is_class!r}; expected true or false")
+    return _read_images(folder, repeats, words, extension, notes, is_class=is_class)
 
 
 def _read_images(
@@ -170,6 +180,9 @@ def _read_images(
     pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if not pictures:
         raise DatasetError(f"{folder}: no images in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    words = " ".join(words.split())
+    if not words:
+        raise DatasetError(f"{folder}: no trigger in its name; expected N_concept, like '10_iris woman'")
     trigger, _, class_word = ("", "", words) if is_class else words.partition(" ")
     told = list(notes)
     if not class_word:

@@ -31,7 +31,7 @@ def load_matte(network: str = USUAL_NETWORK) -> Matte:
         import rembg
     except ImportError:
         raise ModelError(
-            "--background needs masks beside the images, or rembg, which is not installed: "
+            "--background without masks beside the images, and --matte, need rembg, which is not installed: "
             "pip install 'lookdev[prepare]'"
         ) from None
     if not path.is_file():

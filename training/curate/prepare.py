@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import DatasetError, OutputError
-from pipeline.files import whole_file, write_text
+from pipeline.files import write_text
 from pipeline.image import UInt8Array, read_image, resize, write_png
 from pipeline.models import FAMILIES
 from pipeline.shot import Figure, FrameJoints, write_joints
@@ -29,7 +28,7 @@ from training.curate.matte import Matte, over
 from training.curate.scan import Folder, Still, scan
 from training.curate.upscale import Upscaler
 from training.curate.views import JOINTS_FILE, find_head, joints_of, look, read_known
-from training.folders import IMAGE_SUFFIXES, folder_beside, raise_first
+from training.folders import IMAGE_SUFFIXES, copy_file, folder_beside, raise_first
 from training.pictures import read_picture
 from training.schema import DatasetFile
 
@@ -77,9 +76,14 @@ def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Ite
     is written (but for control pictures and engine's renders), `OutputError` where `out` holds something or
     the system refuses.
     """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file; expected a folder to write to; choose another with --out")
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out}: is not empty; choose another folder with --out")
     folders = scan(path, file)
+    for folder in folders:
+        if folder.path.resolve() in (out.resolve(), *out.resolve().parents):
+            raise OutputError(f"{out}: lies in {folder.path}, among the images; choose another with --out")
     raise_first([f"{fault.where}: {fault.text}" for folder in folders for fault in folder.faults])
     for number, folder in enumerate(folders):
         _inside(folder)
@@ -164,8 +168,7 @@ def _one(
         raise _too_small(still, (height, width), settings)
     target = out / folder.concept.images / f"{still.path.stem}.png"
     write_png(target, _cut(picture, cut.box, cut.size))
-    with whole_file(target.with_suffix(".txt")) as partial:
-        shutil.copyfile(still.caption_path, partial)
+    copy_file(still.caption_path, target.with_suffix(".txt"))
     _follow(folder, still, out, cut, scale, (height, width))
     if _is_small(cut, settings.size):
         notes.append(f"smaller than {settings.size}x{settings.size}; never enlarged without --upscale")
@@ -253,8 +256,7 @@ def _class_images(folder: Folder, out: Path) -> None:
     name = folder.concept.prior_images
     for path in sorted((folder.root / name).iterdir()) if name is not None else ():
         if path.is_file() and path.suffix.lower() in (*IMAGE_SUFFIXES, ".txt"):
-            with whole_file(out / str(name) / path.name) as partial:
-                shutil.copyfile(path, partial)
+            copy_file(path, out / str(name) / path.name)
 
 
 def _control_folders(folder: Folder) -> list[Path]:
@@ -309,7 +311,7 @@ def _inside(folder: Folder) -> None:
 
 def _text(path: Path, file: DatasetFile) -> str:
     """The dataset file as it is, a model folder named from its new place."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if file.model in FAMILIES or not (path.parent / file.model).exists():
         return text
     absolute = json.dumps(str((path.parent / file.model).resolve()), ensure_ascii=False)

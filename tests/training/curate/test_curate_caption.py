@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,12 @@ def test_what_is_not_known_is_left_out(dataset: Path) -> None:
     [
         ("{class}", "the trigger 'iris' is not in the caption"),
         ("{trigger}, steel skull", "names the invariant 'steel skull'"),
-        ("{trigger}, {mood}", "'mood' is unknown; fields: {class}, {trigger}"),
-        ("{trigger}, {", "is unknown; fields"),
+        ("{trigger}, {mood}", "{mood} is unknown; fields: {class}, {trigger}"),
+        ("{trigger}, {", "a brace without the other one; fields: {class}"),
+        ("{trigger.upper}", "{trigger.upper} is unknown; fields: {class}"),
+        ("{trigger:>9}", "{trigger:>9} is unknown; fields"),
+        ("{0}, {trigger}", "{0} is unknown; fields"),
+        (" ", "is empty; fields: {class}"),
     ],
 )
 def test_a_wrong_template_is_one_line(
@@ -77,6 +82,27 @@ def test_a_wrong_template_is_one_line(
     said = capsys.readouterr().err
     assert part in said and said.count("\n") == 1
     assert not (dataset / "images/0002.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "part"),
+    [
+        (lambda images: shutil.rmtree(images), "no folder"),
+        (lambda images: [path.unlink() for path in images.iterdir()], "no images in"),
+        (lambda images: (images / "0002.txt").mkdir(), "0002.txt: is a folder, no file; rename it"),
+        (lambda images: (images / "0002.txt").write_text(""), "0002.txt: empty caption"),
+        (lambda images: (images / "0002.caption").write_text("iris"), "0002.caption: captions ending in"),
+        (lambda images: shutil.copy(images / "0002.png", images / "0002.jpg"), "0002.jpg has the same stem"),
+    ],
+)
+def test_a_folder_with_other_faults_gets_no_captions(
+    dataset: Path, spoil: Callable[[Path], object], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(dataset / "images")
+    assert run(dataset, "--yes", "--plain") == 2
+    said = capsys.readouterr()
+    assert part in said.err and said.out == ""
+    assert not (dataset / "images/0003.txt").exists()
 
 
 WORDS = (

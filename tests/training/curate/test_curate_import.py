@@ -115,6 +115,11 @@ def test_kohyas_toml_is_read_and_its_other_keys_are_named(
         (TOML.replace("num_repeats = 3", "num_repeats = 5000"), "expected a whole number from 1 to 1000"),
         (REG.replace('"10_zorbik woman"', '"halls"\nis_reg = true'), "nothing but regularisation images"),
         (TOML.replace('".caption"', '".md"'), "caption_extension: '.md'; expected"),
+        (REG.replace("is_reg = true", 'is_reg = "no"'), "subsets[2].is_reg: 'no'; expected true or false"),
+        (REG.replace('"woman"', "3"), "subsets[2].class_tokens: 3; expected words in quotes"),
+        (TOML.replace('"halls"', "3"), "subsets[2].image_dir: 3; expected the folder"),
+        ("datasets = [3]", "datasets[1]: 3; expected a [[datasets]] section"),
+        ("[[datasets]]\nsubsets = [3]", "datasets[1].subsets: [3]; expected [[datasets.subsets]]"),
     ],
 )
 def test_a_broken_toml_is_one_line(
@@ -258,3 +263,41 @@ def test_nothing_to_import_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "3_x").mkdir()
     assert cli.main(["dataset", "import", str(tmp_path), "--out", str(tmp_path / "new")]) == 2
     assert "no images in it" in capsys.readouterr().err
+
+
+def test_spaces_in_a_folders_name_and_a_mark_in_front_of_the_toml_are_read_over(source: Path) -> None:
+    (source / "10_zorbik woman").rename(source / "10_ zorbik  woman ")
+    (source / "a.toml").write_text(
+        '\ufeff[[datasets]]\n[[datasets.subsets]]\nimage_dir = "10_ zorbik  woman "\nclass_tokens = " "\n'
+    )
+    assert run(source / "a.toml") == 0
+    (concept,) = read_dataset_file(source / "new" / "dataset.toml").concept
+    assert (concept.trigger, concept.class_word) == ("zorbik", "woman")
+
+
+def test_a_folder_without_a_word_in_its_name_is_one_line(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "10_zorbik woman").rename(source / "10_ ")
+    assert run(source) == 2
+    assert "10_ : no trigger in its name; expected N_concept" in capsys.readouterr().err
+
+
+def test_nothing_is_written_among_the_originals(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = source / "10_zorbik woman"
+    before = sorted(folder.iterdir())
+    assert cli.main(["dataset", "import", str(source), "--out", str(folder / "new")]) == 2
+    assert "which stays as it is; choose another" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_an_image_that_cannot_be_read_is_named_itself(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read anything
+    assert run(source) == 2
+    assert f"{source / '10_zorbik woman' / '1.png'}: cannot be read (Permission" in capsys.readouterr().err
+    assert not (source.parent / "new" / "dataset.toml").exists()

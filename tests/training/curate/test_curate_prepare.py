@@ -288,6 +288,25 @@ def test_a_faulty_image_is_told_before_anything_is_written(
     assert not (dataset.parent / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "part"),
+    [
+        ("kohya.txt", "is a file; expected a folder to write to"),
+        ("images/new", "among the images; choose another with --out"),
+        ("images", "is not empty"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_one_line(
+    dataset: Path, place: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dataset / "kohya.txt").write_text("x")
+    before = sorted(dataset.rglob("*"))
+    assert cli.main(["dataset", "prepare", str(dataset / "dataset.toml"), "--out", str(dataset / place)]) == 2
+    said = capsys.readouterr().err
+    assert part in said and said.count("\n") == 1
+    assert sorted(dataset.rglob("*")) == before
+
+
 def test_without_rembg_a_background_is_one_line(
     dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
