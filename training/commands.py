@@ -16,7 +16,6 @@ import click
 
 from pipeline.errors import DatasetError, ModelError
 from training.curate.findings import Finding, has_errors
-from training.resolve import model_of
 from training.schema import ConceptKind, read_dataset_file
 
 EXIT_FAULTY = 2  # bad input: the dataset has errors
@@ -75,14 +74,16 @@ def audit(dataset_file: Path, sheet: Path | None, model: str | None) -> None:
     """
     from rich.console import Console
 
-    from pipeline.models import find_model
     from training.curate.audit import Eyes, audit_dataset, needs_detector, to_do
     from training.curate.detect import find_detector
     from training.curate.features import Features, find_features, load_features
     from training.curate.screen import coverage_table, write_coverage
+    from training.resolve import find_base
 
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise DatasetError(f"--sheet {sheet}: expected a name that ends in .png")
     file = read_dataset_file(dataset_file)
-    family, _ = find_model(model_of(dataset_file, file))
+    family, _ = find_base(dataset_file, file)
     detect = None
     if needs_detector(dataset_file, file):
         try:
@@ -234,17 +235,17 @@ def prepare(
     Cuts images around their subject (by mask, joints, a detector or a matte) and to aspect buckets, without
     enlarging; captions, masks, joints and control pictures follow. The originals stay as they are.
     """
-    from pipeline.models import find_model
     from training.curate.audit import needs_detector
     from training.curate.detect import find_detector
     from training.curate.matte import USUAL_NETWORK, load_matte
     from training.curate.prepare import Settings, colour, sizes
     from training.curate.prepare import prepare as make_ready
     from training.curate.upscale import load_upscaler
+    from training.resolve import find_base
 
     file = read_dataset_file(dataset_file)
     behind = None if background is None else colour(background)
-    family, _ = find_model(model_of(dataset_file, file))
+    family, _ = find_base(dataset_file, file)
     detect = matte = None
     if network is not None or (background and any(each.masks is None for each in file.concept)):
         matte = load_matte(network or USUAL_NETWORK)

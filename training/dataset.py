@@ -145,6 +145,12 @@ def load_dataset(
         examples += _read_concept(
             path.parent, concept, index, choose=choose, size=size, kinds=control_kinds, where=where
         )
+    for outer, inner in file.shared_triggers:
+        log.warning(
+            "%s:concept[%d].trigger: '%s' says the trigger '%s' of concept[%d] too; words of their own keep "
+            "them apart",
+            path, outer + 1, file.concept[outer].trigger, file.concept[inner].trigger, inner + 1,
+        )  # fmt: skip
     if len(examples) == 1:
         raise DatasetError(f"{examples[0].path}: {ONE_IMAGE}")
     counts = [sum(example.concept == index for example in examples) for index in range(len(file.concept))]

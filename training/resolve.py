@@ -9,7 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.models import FAMILIES, Family
+from pipeline.errors import ModelError
+from pipeline.models import FAMILIES, Family, find_model
+from pipeline.models.find import PICKLES
 from pipeline.models.hub import is_hub_id
 from training.dataset import Dataset
 from training.schema import DatasetFile
@@ -38,6 +40,17 @@ def model_of(path: Path, file: DatasetFile) -> str | Path:
     if file.model in FAMILIES or (is_hub_id(file.model) and not beside.exists()):
         return file.model
     return beside
+
+
+def find_base(path: Path, file: DatasetFile, *, offline: bool = False) -> tuple[Family, Path]:
+    """The family of the dataset file's model and where it lies. Raises `ModelError` that names the file."""
+    try:
+        return find_model(model_of(path, file), offline=offline)
+    except ModelError as error:
+        told = str(error)
+        if Path(file.model).suffix.lower() in PICKLES and "is a pickle" in told:
+            told = f"'{file.model}' is a pickle, which can run code; training takes .safetensors: convert it"
+        raise ModelError(f"{path}:model: {told}") from None
 
 
 def resolved(path: Path, file: DatasetFile, family: Family) -> DatasetFile:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from pipeline.errors import DatasetError, ModelError
 from pipeline.files import file_digest, known_digest
-from pipeline.models import Family, find_model
+from pipeline.models import Family
 from training.class_images import with_class_images
 from training.dataset import Dataset, load_dataset
-from training.resolve import model_of, resolved, with_steps
+from training.resolve import find_base, model_of, resolved, with_steps
 from training.schema import TrainSettings, read_dataset_file
 from training.step_settings import MAX_STEPS
 
@@ -67,11 +67,13 @@ def train_from_file(
     digest = hashlib.sha256(f"{data.digest()} {weights}".encode()).hexdigest()
 
     from training import session  # loads torch: not before the files have been looked at
+    from training.places import check_places
     from training.steps import Results
 
     results = Results(out if out is not None else DEFAULT_OUT / data.file.name, data.file.name)
     before = done = session.finished(data, results, digest=digest)
     if done is None:
+        check_places(results, data)
         with _file_named(dataset):
             session.train(
                 data, model, results, digest=digest, weights=weights, progress=progress, device=device
@@ -125,7 +127,7 @@ def _read(path: Path, steps: int | None) -> tuple[Dataset, str | Path, Path]:
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise DatasetError(f"--steps {steps}: expected a number from 1 to {MAX_STEPS}")
     model = model_of(path, file)
-    family, place = find_model(model)
+    family, place = find_base(path, file)
     file = resolved(path, file, family)
     bucket_step = family.bucket_step if file.train.buckets else 0
     data = load_dataset(

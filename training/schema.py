@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from pipeline.errors import DatasetError
+from training.captions import names
 from training.schema_faults import one_line
 from training.step_settings import StepSettings, StrictModel
 
@@ -229,6 +230,18 @@ class DatasetFile(StrictModel):
     def is_balanced(self) -> bool:
         """Whether exposure follows the weights; false where the file counts repeats itself."""
         return not any("repeats" in each.model_fields_set for each in self.concept)
+
+    @property
+    def shared_triggers(self) -> list[tuple[int, int]]:
+        """Pairs (i, j) of concepts where trigger i says trigger j as whole words: its captions call both.
+
+        None where each trigger is a word of its own to the text encoder.
+        """
+        if self.train.kind in ("embedding", "pivotal"):
+            return []
+        triggers = [concept.trigger for concept in self.concept]
+        count = range(len(triggers))
+        return [(i, j) for i in count for j in count if i != j and names(triggers[i], triggers[j])]
 
 
 def read_dataset_file(path: Path) -> DatasetFile:

@@ -298,6 +298,16 @@ def test_masks_are_read_and_part_of_the_training(folder: Path) -> None:
         load(folder)
 
 
+def test_a_trigger_that_holds_another_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "hall").mkdir()
+    shutil.copy(folder / "images/0001.png", folder / "hall/0001.png")
+    (folder / "hall/0001.txt").write_text("irisbot hall")
+    hall = '[[concept]]\ntrigger = "irisbot hall"\nclass = "hall"\nkind = "place"\nimages = "hall"\n'
+    (folder / "dataset.toml").write_text(TOML + hall, encoding="utf-8")
+    load(folder, kinds=())
+    assert "concept[2].trigger: 'irisbot hall' says the trigger 'irisbot' of concept[1] too" in caplog.text
+
+
 def test_concepts_get_equal_exposure_whatever_their_folders(folder: Path) -> None:
     """Three images against one: the one is shown three times, unless weights or repeats say otherwise."""
     (folder / "hall").mkdir()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.errors import DatasetError, ModelError
+from pipeline.errors import DatasetError, ModelError, OutputError
 from pipeline.image import read_png
 from pipeline.models import LoraUse, apply_loras, load_model, read_lora
 from training import run, session, sheet
@@ -283,6 +283,68 @@ def test_bad_input_is_told_before_anything_is_written(make_dataset: MakeDataset,
     with pytest.raises(ModelError, match="nowhere"):
         run.train_from_file(dataset, out=out, progress=False)
     assert not out.exists()
+
+
+def _link(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "spoil", "part"),
+    [
+        ("lora", "out", Path.touch, "/out: is a file; expected a folder to write to"),
+        ("lora", "out", _link, "/out: is a link to nothing; expected a folder"),
+        ("lora", "out/iris.safetensors", Path.mkdir, "/iris.safetensors: is a folder, where the training"),
+        ("lora", "out/iris.json", Path.mkdir, "/iris.json: is a folder, where"),
+        ("lora", "out/checkpoint.pt", Path.mkdir, "/checkpoint.pt: is a folder, where"),
+        ("embedding", "out/embeddings/irisbot.safetensors", Path.mkdir, "/irisbot.safetensors: is a folder"),
+        ("full", "out/iris", Path.mkdir, "/out/iris: is there already and no result of a training"),
+        ("full", "out/iris", Path.touch, "/out/iris: is there already and no result of a training"),
+    ],
+)
+def test_a_taken_place_is_told_before_a_model_is_loaded(
+    make_dataset: MakeDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    place: str,
+    spoil: Callable[[Path], None],
+    part: str,
+) -> None:
+    """The result's own name was found taken only when it was written: after the last step."""
+    monkeypatch.setattr(session, "load_model", refuse)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    spoil(tmp_path / place)
+    with pytest.raises(OutputError) as raised:
+        run.train_from_file(make_dataset(f'kind = "{kind}"\n'), out=tmp_path / "out", progress=False)
+    assert part in str(raised.value) and "--out" in str(raised.value)
+
+
+def test_a_folder_without_permission_is_told_before_a_model_is_loaded(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "load_model", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(OutputError, match=f"^{tmp_path}: no permission to write there"):
+        run.train_from_file(make_dataset(SETTINGS), out=tmp_path / "new" / "out", progress=False)
+
+
+def test_a_models_fault_names_the_dataset_file(make_dataset: MakeDataset, tmp_path: Path) -> None:
+    path = make_dataset(SETTINGS)
+    text = path.read_text().split("\n", 1)[1]
+    (tmp_path / "old.ckpt").write_bytes(b"PK")
+    for model, told in (
+        ("sd1.5", f"{path}:model: model '{tmp_path}/sd1.5' is not there"),
+        ("sd15", f"{path}:model: model 'sd15': Stable Diffusion 1.5 does not come with lookdev"),
+        (
+            "old.ckpt",
+            f"{path}:model: 'old.ckpt' is a pickle, which can run code; training takes .safetensors",
+        ),
+    ):
+        path.write_text(f'model = "{model}"\n{text}')
+        with pytest.raises(ModelError) as raised:
+            run.train_from_file(path, out=tmp_path / "out")
+        assert str(raised.value).startswith(told)
 
 
 @pytest.mark.usefixtures("few_samples")

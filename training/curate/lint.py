@@ -29,8 +29,9 @@ def lint_dataset(path: Path, file: DatasetFile, *, tokens: Tokens | None) -> lis
     `tokens` is the model's tokenizer; None leaves out the rules that need one (`too-long`, `known-token`).
     """
     findings: list[Finding] = []
-    for folder in scan(path, file):
+    for index, folder in enumerate(scan(path, file)):
         own = [*folder.faults, *_lint_trigger(folder, tokens)]
+        own += _shared_trigger(file, index, f"{folder.where}.trigger")
         for still in folder.captioned:
             own += _lint_caption(still, folder.concept, tokens)
         own += _absorbed(folder)
@@ -50,6 +51,15 @@ def _lint_trigger(folder: Folder, tokens: Tokens | None) -> Iterator[Finding]:
     elif tokens is not None and tokens.is_one_token(trigger):
         text = f"'{trigger}' is one token, so the model has seen it with other pictures; choose a rarer word"
         yield Finding("warning", "known-token", where, text)
+
+
+def _shared_trigger(file: DatasetFile, index: int, where: str) -> Iterator[Finding]:
+    for inner in (j for i, j in file.shared_triggers if i == index):
+        text = (
+            f"'{file.concept[index].trigger}' says the trigger '{file.concept[inner].trigger}' of "
+            f"concept[{inner + 1}] too, so its images teach both; choose words that the two do not share"
+        )
+        yield Finding("warning", "shared-trigger", where, text)
 
 
 def _lint_caption(still: Still, concept: Concept, tokens: Tokens | None) -> Iterator[Finding]:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
-from pipeline.models import find_model
-from training.resolve import model_of
+from training.resolve import find_base
 from training.schema import DatasetFile
 
 
@@ -33,7 +32,7 @@ def load_tokens(path: Path, file: DatasetFile) -> Tokens:
 
     Raises `ModelError` when the model is not there or its tokenizer cannot be read.
     """
-    _, found = find_model(model_of(path, file), offline=True)
+    _, found = find_base(path, file, offline=True)
     if found.is_file():  # in the original layout: the family's tokenizer comes with lookdev
         from pipeline.models.tokenizer import MAX_LENGTH, clip_tokenizer
 

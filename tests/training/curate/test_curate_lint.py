@@ -178,10 +178,29 @@ def test_a_missing_model_is_noted_and_the_rest_checked(
     say(dataset, "woman")
     assert cli.main(["dataset", "lint", str(dataset / "dataset.toml")]) == 2
     said = capsys.readouterr()
-    assert said.err.startswith("note: tokens are not counted: model") and "no-trigger" in said.out
+    assert (
+        said.err.startswith(f"note: tokens are not counted: {dataset}/dataset.toml:model: model")
+        and "no-trigger" in said.out
+    )
 
 
 @pytest.mark.parametrize("arguments", [["lint"], ["lint", "nowhere.toml"], ["lnt"], ["lint", "x", "--fxi"]])
 def test_a_wrong_command_line_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["dataset", *arguments]) == 2
     assert capsys.readouterr().err
+
+
+def test_a_trigger_that_holds_another_is_named(dataset: Path) -> None:
+    other = TOML[TOML.index("[[concept]]") :].replace('"zorbik"', '"Zorbik prime"')
+    (dataset / "more").mkdir()
+    for number in (1, 2):
+        (dataset / "more" / f"{number}.png").write_bytes(b"")
+        (dataset / "more" / f"{number}.txt").write_text("zorbik prime, walking")
+    (dataset / "dataset.toml").write_text(f'{TOML}{other}images = "more"\n')
+    (found,) = lint(dataset)
+    assert (found.level, found.rule) == ("warning", "shared-trigger")
+    assert found.where.endswith("concept[2].trigger") and "'zorbik' of concept[1] too" in found.text
+    text = (dataset / "dataset.toml").read_text()
+    for changed in (text.replace("Zorbik prime", "Zorbikprime"), text + '[train]\nkind = "pivotal"\n'):
+        (dataset / "dataset.toml").write_text(changed)
+        assert "shared-trigger" not in [each.rule for each in lint(dataset)]
