@@ -251,6 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):  # click turns Ctrl-C into Abort
         click.echo("interrupted; run the same command to resume", err=True)
         return EXIT_INTERRUPTED
+    except RuntimeError as error:  # after click's Abort, which is one
+        if not str(error).startswith("Symlink loop"):  # pathlib's, before Python 3.13
+            raise
+        click.secho(f"error: {_one_line(error)}; check the links on the way there", fg="red", err=True)
+        return EXIT_BAD_INPUT
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED
     return 0

@@ -76,7 +76,7 @@ def read_finished(path: Path, *, stamp: str) -> Finished | None:
         outputs: dict[str, str] = record["outputs"]
         whole = all(file_digest(path.parent / name) == digest for name, digest in outputs.items())
         found = Finished(path.parent / record["result"], float(record["seconds"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: is no whole record of a training (%s); the results are made again", path, error)

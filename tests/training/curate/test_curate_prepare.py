@@ -294,12 +294,14 @@ def test_a_faulty_image_is_told_before_anything_is_written(
         ("kohya.txt", "is a file; expected a folder to write to"),
         ("images/new", "among the images; choose another with --out"),
         ("images", "is not empty"),
+        ("loop", "loop"),
     ],
 )
 def test_a_place_that_cannot_be_written_to_is_one_line(
     dataset: Path, place: str, part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (dataset / "kohya.txt").write_text("x")
+    (dataset / "loop").symlink_to("loop")
     before = sorted(dataset.rglob("*"))
     assert cli.main(["dataset", "prepare", str(dataset / "dataset.toml"), "--out", str(dataset / place)]) == 2
     said = capsys.readouterr().err
