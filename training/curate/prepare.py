@@ -72,6 +72,8 @@ class Done:
 def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Iterator[Done]:
     """Write the dataset file at `path`, prepared, into `out`; yields each image when it is written.
 
+    Captions may still be missing: what they say of framing depends on the cut.
+
     Raises `DatasetError` for the first image, caption, mask or joints that cannot be used, before anything
     is written (but for control pictures and engine's renders), `OutputError` where `out` holds something or
     the system refuses.
@@ -84,7 +86,8 @@ def prepare(path: Path, file: DatasetFile, out: Path, settings: Settings) -> Ite
     for folder in folders:
         if folder.path.resolve() in (out.resolve(), *out.resolve().parents):
             raise OutputError(f"{out}: lies in {folder.path}, among the images; choose another with --out")
-    raise_first([f"{fault.where}: {fault.text}" for folder in folders for fault in folder.faults])
+    faults = [fault for folder in folders for fault in folder.faults if fault.rule != "no-caption"]
+    raise_first([f"{fault.where}: {fault.text}" for fault in faults])
     for number, folder in enumerate(folders):
         _inside(folder)
         advice = f"images of '{folder.concept.class_word}'"
@@ -168,7 +171,10 @@ def _one(
         raise _too_small(still, (height, width), settings)
     target = out / folder.concept.images / f"{still.path.stem}.png"
     write_png(target, _cut(picture, cut.box, cut.size))
-    copy_file(still.caption_path, target.with_suffix(".txt"))
+    if still.caption:
+        copy_file(still.caption_path, target.with_suffix(".txt"))
+    else:
+        notes.append("no caption yet")
     _follow(folder, still, out, cut, scale, (height, width))
     if _is_small(cut, settings.size):
         notes.append(f"smaller than {settings.size}x{settings.size}; never enlarged without --upscale")

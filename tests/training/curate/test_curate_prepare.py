@@ -122,6 +122,19 @@ def test_class_images_come_along_as_they_are(dataset: Path, capsys: pytest.Captu
     assert [each.caption for each in with_class_images(data, bucket_step=0).priors] == ["a woman"]
 
 
+def test_captions_may_come_after_the_cut(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/datasets.md has it in this order: what a caption says of framing depends on the cut."""
+    (dataset / "images" / "2.txt").unlink()
+    assert run(dataset) == 0
+    said = {line.split(":")[0]: line for line in capsys.readouterr().out.splitlines()}
+    new = dataset.parent / "new" / "images"
+    assert said[f"{new}/2.png"].endswith("; no caption yet") and "no caption" not in said[f"{new}/1.png"]
+    assert (new / "1.txt").is_file() and not (new / "2.txt").exists()
+    file = str(dataset.parent / "new" / "dataset.toml")
+    assert cli.main(["dataset", "caption", file, "--plain", "--yes"]) == 0
+    assert (new / "2.txt").read_text().startswith("a woman, zorbik")
+
+
 def test_nothing_is_written_outside_of_out(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Images beside the dataset file: their control folders and joints stand one folder higher."""
     inner = dataset / "images" / "dataset.toml"
@@ -248,7 +261,7 @@ def test_boxes_of_masks_and_figures() -> None:
 @pytest.mark.parametrize(
     ("spoil", "arguments", "part"),
     [
-        (lambda r: (r / "images/2.txt").unlink(), (), "2.png: no caption; write 2.txt beside it"),
+        (lambda r: (r / "images/2.txt").write_text(""), (), "2.txt: empty caption"),
         (lambda r: (r / "images/2.png").write_bytes(b"x"), (), "2.png: not a readable image"),
         (lambda r: (r / "masks/2.png").unlink(), (), "masks/2.png: missing; 2.png needs its mask"),
         (lambda r: write_png(r / "masks/2.png", np.ones((9, 9), np.uint8)), (), "9x9 pixels, 2.png has"),
