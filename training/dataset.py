@@ -43,7 +43,7 @@ ONE_IMAGE = (
 TELL_BELOW = 0.9  # share of an image that the cut keeps
 _HELD_OUT = 4  # a stream of random numbers; training.schedule and training.order have the others
 # Masks and shares are digested as they are; what captions may say is held by the captions themselves.
-ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions", "invariant", "variable", "mirror"}
+ABOUT_THE_IMAGES = {"masks", "weight", "views", "exceptions", "invariant", "variable", "mirror", "init_text"}
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,8 @@ class Dataset:
         state.update(repr([share / sum(self.shares) for share in self.shares]).encode())
         mirrors = [concept.trigger for concept in self.file.concept if concept.mirror]
         state.update(repr(mirrors).encode() if mirrors else b"")
+        starts = [(concept.trigger, concept.init_text) for concept in self.file.concept if concept.init_text]
+        state.update(repr(starts).encode() if starts else b"")
         for example in (*self.examples, *self.priors):
             state.update(f"\0{example.path.name}\0{example.concept}\0{example.caption}\0".encode())
             state.update(example.image.tobytes())

@@ -32,6 +32,14 @@ UNUSED: Mapping[str, frozenset[str]] = MappingProxyType(
         "full": _OF_LAYERS | _OF_WORDS,
     }
 )
+# kind -> the key of a concept that it has no use for, if there is one
+_UNUSED_IN_CONCEPTS: Mapping[str, str | None] = MappingProxyType(
+    {
+        **dict.fromkeys((*_LOW_RANK, "full"), "init_text"),
+        "embedding": "prior_images",
+        "pivotal": None,
+    }
+)
 
 
 def model_of(path: Path, file: DatasetFile) -> str | Path:
@@ -75,12 +83,11 @@ def resolved(path: Path, file: DatasetFile, family: Family) -> DatasetFile:
     if train.kind == "embedding":  # words are all that learns there: once they stop nothing is left to do
         chosen["text_stop"] = 1.0
         chosen["prior_weight"] = 0.0  # the class's own words do not learn: the prior holds by itself
-    concepts = file.concept
-    if train.kind == "embedding":
-        for number, concept in enumerate(concepts, start=1):
-            if concept.prior_images is not None:
-                log.warning("%s:concept[%d].prior_images: not used by kind 'embedding'", path, number)
-        concepts = tuple(each.model_copy(update={"prior_images": None}) for each in concepts)
+    useless = _UNUSED_IN_CONCEPTS[train.kind]
+    for number, concept in enumerate(file.concept, start=1):
+        if useless is not None and getattr(concept, useless) is not None:
+            log.warning("%s:concept[%d].%s: not used by kind '%s'", path, number, useless, train.kind)
+    concepts = tuple(each.model_copy(update={useless: None} if useless else {}) for each in file.concept)
     return file.model_copy(update={"train": train.model_copy(update=chosen), "concept": concepts})
 
 

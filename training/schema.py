@@ -64,6 +64,8 @@ class Concept(StrictModel):
     trigger: Words
     class_word: Words = Field(alias="class")
     kind: ConceptKind
+    init_text: Words | None = None
+    """The concept in words the base knows: what `embedding` and `pivotal` start from. Absent: its class."""
     images: str = Field(default="images", min_length=1)
     """Folder, relative to the dataset file. Control folders (`depth`, `pose`) stand beside it."""
     engine: str | None = Field(default=None, min_length=1)

@@ -133,7 +133,7 @@ def _start(table: Tensor, tokenizer: Any, text: str, count: int) -> Tensor:
     ids = plain_ids(text, tokenizer)
     if not ids:
         raise ModelError(
-            f"class '{text}' has no tokens to start a new word from; give a word that says what it is"
+            f"'{text}' has no tokens to start a new word from; expected an init_text or class in words"
         )
     return table.detach()[[ids[i * len(ids) // count] for i in range(count)]].clone()
 

@@ -82,7 +82,7 @@ def test_the_state_of_words_comes_back_whole_and_others_are_refused(random_model
     [
         ({"a": ("person", 1), "A": ("dog", 1)}, "trigger 'A': the word is taken"),
         ({"a": ("person", 60)}, "train.vectors is 60; model 'mini' reads 75 tokens at once"),
-        ({"a": ("", 1)}, "class '' has no tokens"),
+        ({"a": ("", 1)}, "'' has no tokens to start"),
     ],
 )
 def test_words_that_cannot_be_are_told_in_a_line(

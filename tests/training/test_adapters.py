@@ -70,6 +70,20 @@ def test_disabled_it_says_what_the_base_says_and_afterwards_what_it_said_before(
     assert torch.equal(before, after) and not torch.equal(before, inside)
 
 
+def test_a_word_starts_as_its_init_text_or_else_as_its_class(random_model: Path) -> None:
+    told = CONCEPT.model_copy(update={"trigger": "told", "init_text": "steel skull"})
+    for kind in ("embedding", "pivotal"):
+        model = load_model(random_model, controls=())
+        table = model.text_encoder.get_input_embeddings().weight.detach()
+        train = TrainSettings.model_validate({"kind": kind, "vectors": 2})
+        state = build(model, train, [CONCEPT, told]).state()
+        for text, trigger in ((CONCEPT.class_word, CONCEPT.trigger), ("steel skull", "told")):
+            ids = model.tokenizer(text, add_special_tokens=False).input_ids
+            wanted = table[[ids[0], ids[len(ids) // 2]]]
+            found = next(value for key, value in state.items() if key.endswith(f"{trigger}.0"))
+            assert torch.equal(found, wanted)
+
+
 def test_a_layout_that_cannot_hold_a_kind_is_told() -> None:
     with pytest.raises(
         ValidationError, match="layout 'peft' cannot hold kind 'loha', only lora, dora and pivotal"

@@ -132,7 +132,9 @@ def test_the_digest_follows_pixels_captions_and_settings(folder: Path) -> None:
     seen.append(digest())
     (folder / "dataset.toml").write_text(TOML + "[train]\nlr = 0.5\n", encoding="utf-8")
     seen.append(digest())
-    assert len(set(seen)) == 4
+    (folder / "dataset.toml").write_text(TOML + 'init_text = "steel"\n[train]\nlr = 0.5\n', encoding="utf-8")
+    seen.append(digest())
+    assert len(set(seen)) == 5
 
 
 def test_the_digest_is_blind_to_what_changes_no_weight(folder: Path) -> None:

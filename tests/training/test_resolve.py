@@ -118,6 +118,18 @@ def test_words_alone_keep_their_class_without_a_prior(caplog: pytest.LogCaptureF
     assert kept.train.prior_weight == 1.0
 
 
+@pytest.mark.parametrize("kind", ["lora", "full", "pivotal", "embedding"])
+def test_only_words_start_as_a_text(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    concept = CONCEPT.model_copy(update={"init_text": "steel skull"})
+    file = file_of(kind=kind).model_copy(update={"concept": (concept,)})
+    found = resolved(Path("d.toml"), file, FAMILIES["mini"]).concept[0].init_text
+    if kind in ("pivotal", "embedding"):
+        assert found == "steel skull" and caplog.messages == []
+    else:
+        assert found is None
+        assert caplog.messages == [f"d.toml:concept[1].init_text: not used by kind '{kind}'"]
+
+
 def test_every_kind_has_a_builder_and_its_keys() -> None:
     assert set(KINDS) == set(UNUSED) == set(get_args(Kind))
     assert all(keys <= set(TrainSettings.model_fields) for keys in UNUSED.values())

@@ -51,6 +51,9 @@ class Embedding:
 
 
 def build(model: Model, settings: TrainSettings, concepts: Sequence[Concept]) -> Embedding:
-    """Give the model a word for each trigger, which starts as its class."""
-    words = {concept.trigger: (concept.class_word, settings.vectors) for concept in concepts}
+    """Give the model a word for each trigger, which starts as its `init_text`, else as its class.
+
+    Raises ModelError for a text without tokens, a trigger that is taken, too many vectors.
+    """
+    words = {each.trigger: (each.init_text or each.class_word, settings.vectors) for each in concepts}
     return Embedding(model, add_words(model, words))
