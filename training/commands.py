@@ -210,7 +210,7 @@ def capture(film: Path, out: Path | None, count: int) -> None:
     if len(done.images) < count:
         click.echo(f"note: only {len(done.images)} of {count}: the rest are near copies of these")
     click.echo(f"{done.sheet}: the {_counted(len(done.images), 'image')} at a glance")
-    click.echo(f"{done.dataset}: fill in trigger and invariants, then lookdev dataset caption")
+    click.echo(f"{done.dataset}: fill in model, trigger and invariants, then lookdev dataset audit")
 
 
 @dataset.command()
