@@ -57,12 +57,13 @@ def train(dataset: Path, out: Path | None, steps: int | None, gpus: int | None) 
 
     DATASET is a dataset.toml; its train.kind says what is trained. Run the same command again to resume.
     """
+    run = importlib.import_module("training.run")
     if gpus is not None and gpus > 1:
+        run.check(dataset, steps=steps)  # here a fault is one line; each of the processes would tell it
         options = ["--out", str(out)] if out is not None else []
         options += ["--steps", str(steps)] if steps is not None else []
         parallel = importlib.import_module("training.parallel")
         raise SystemExit(parallel.launch(gpus, ["train", str(dataset), *options]))
-    run = importlib.import_module("training.run")
     result = run.train_from_file(dataset, out=out, steps=steps)
     if os.environ.get("RANK", "0") != "0":  # one of several processes; the first speaks
         return

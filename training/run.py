@@ -91,6 +91,11 @@ def train_from_file(
     )
 
 
+def check(dataset: Path, *, steps: int | None = None) -> None:
+    """Raise what `train_from_file` would of a dataset file, its images and its model's place."""
+    _read(dataset, steps)
+
+
 @contextlib.contextmanager
 def _file_named(dataset: Path) -> Iterator[None]:
     """Faults of a setting that show only while training name the file, as those do that reading it finds."""

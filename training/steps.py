@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from pipeline.errors import DatasetError
 from training import checkpoint, sheet
 from training.adapters.trained import Job
@@ -127,15 +129,19 @@ def take_steps(run: Run, *, progress: bool) -> None:
 
 
 def _step(run: Run) -> tuple[float, float]:
-    """One step; a loss that is not finite says what is left."""
+    """One step; where it cannot be taken, what is left is said."""
     try:
         return run.trainer.timed_step()
     except DatasetError as error:
-        saved = run.results.checkpoint
-        left = (
-            f"{saved} is of step {run.saved_step} and intact" if run.saved_step else "nothing was saved yet"
+        fault = str(error)
+    except torch.OutOfMemoryError:
+        fault = (
+            f"train.batch: step {run.trainer.step + 1} does not fit into the device's memory; set "
+            "gradient_checkpointing = true, or a smaller batch (and accumulate more of them)"
         )
-        raise DatasetError(f"{error}; {left}") from None
+    saved = run.results.checkpoint
+    left = f"{saved} is of step {run.saved_step} and intact" if run.saved_step else "nothing was saved yet"
+    raise DatasetError(f"{fault}; {left}")
 
 
 def _save(run: Run) -> None:

@@ -225,6 +225,28 @@ def test_a_loss_that_is_not_a_number_stops_with_one_line_and_the_checkpoint_stay
     assert not (out / "iris.safetensors").exists()
 
 
+@pytest.mark.usefixtures("few_samples")
+def test_a_step_that_does_not_fit_into_memory_is_one_line(
+    make_dataset: MakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Trainer.take_step
+
+    def take_step(self: Trainer) -> float:
+        if self.step == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, "take_step", take_step)
+    path = make_dataset(SHORT + "steps = 2\ncheckpoint_every = 1\n")
+    with pytest.raises(DatasetError) as told:
+        run.train_from_file(path, out=tmp_path / "out", progress=False)
+    assert f"{path}:train.batch: step 2 does not fit into the device's memory; set gradient" in str(
+        told.value
+    )
+    assert str(told.value).endswith("checkpoint.pt is of step 1 and intact")
+    assert "\n" not in str(told.value)
+
+
 FULL_DISK = """
 import resource, sys
 from pathlib import Path

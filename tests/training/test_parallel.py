@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline import cli
 from pipeline.errors import DatasetError
-from training import run, sheet
+from training import parallel, run, sheet
 from training.parallel import Workers, join, launch
 
 
@@ -71,6 +72,19 @@ def test_ctrl_c_waits_for_the_processes_to_save(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         launch(2, ["train"], cpu=True)
     assert (tmp_path / "saved").exists()
+
+
+def test_a_faulty_dataset_is_told_once_before_processes_start(
+    make_dataset: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launched: list[int] = []
+    monkeypatch.setattr(parallel, "launch", lambda number, arguments: launched.append(number) or 0)
+    path = make_dataset("steps = 1")
+    assert cli.main(["train", str(path), "--gpus", "2"]) == 0
+    (path.parent / "images" / "0002.txt").unlink()
+    assert cli.main(["train", str(path), "--gpus", "2"]) == 2
+    assert "0002" in capsys.readouterr().err
+    assert launched == [2]
 
 
 def test_two_processes_train_and_pick_what_one_does(
