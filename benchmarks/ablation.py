@@ -73,10 +73,17 @@ def caption_variants() -> dict[str, Variant]:
 
 def kind_variants() -> dict[str, Variant]:
     """Label -> dataset of the character for the other kinds; `negative captions` is the LoRA."""
-    rates: dict[str, dict[str, float]] = {"embedding": {}, "full": {"lr": 1e-4}}  # the sample's is a LoRA's
+    told = Part(HERO, init_text=", ".join(attributes(BY_NAME[HERO])))
+    eight: dict[str, int | float | str] = {"kind": "embedding", "vectors": 8}
+    ways: dict[str, tuple[Part, dict[str, int | float | str]]] = {
+        "embedding": (Part(HERO), {"kind": "embedding"}),
+        "embedding of 8 vectors": (Part(HERO), eight),
+        "the same with init_text": (told, eight),
+        "full": (Part(HERO), {"kind": "full", "lr": 1e-4}),  # the sample's rate is a LoRA's
+    }
     return {
-        kind: Variant(f"{HERO}-{kind}", (Part(HERO),), train={"steps": STEPS, "kind": kind, **rate})
-        for kind, rate in rates.items()
+        label: Variant(f"{HERO}-{label.replace(' ', '-')}", (part,), train={"steps": STEPS, **train})
+        for label, (part, train) in ways.items()
     }
 
 

@@ -45,6 +45,8 @@ class Part:
     said: Callable[[str], str] = str
     invariant: bool = True
     """Whether the file lists the invariants; captions that name them are refused where it does."""
+    init_text: str | None = None
+    """What a new word starts as; None: its class."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ def _table(concept: Concept, part: Part, by_folder: bool) -> str:
         "engine": f"{part.trigger}/engine",
         "invariant": list(concept.invariant) if part.invariant else [],
     }
+    if part.init_text is not None:
+        values["init_text"] = part.init_text
     if by_folder:
         values["repeats"] = 1
     return "\n".join(["[[concept]]", *(f"{key} = {json.dumps(value)}" for key, value in values.items()), ""])

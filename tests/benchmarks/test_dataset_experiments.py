@@ -105,10 +105,13 @@ def test_the_table_of_views_compares_the_same_moments() -> None:
 
 def test_kinds_learn_from_the_same_images_at_rates_of_their_own(tmp_path: Path) -> None:
     lora = _load(write_variant(caption_variants()["negative captions"], tmp_path))
-    for kind, variant in kind_variants().items():
-        data = _load(write_variant(variant, tmp_path))
+    starts = set()
+    for variant in kind_variants().values():
+        kind, data = variant.train["kind"], _load(write_variant(variant, tmp_path))
+        starts.add(data.file.concept[0].init_text)
         assert [example.caption for example in data.examples] == [each.caption for each in lora.examples]
         assert (data.file.train.kind, data.file.train.steps) == (kind, lora.file.train.steps)
+    assert starts == {None, "steel skull, translucent torso, black trousers, glowing blue core"}
     assert data.file.train.lr < 0.1 * lora.file.train.lr  # the last is the whole model
 
 
