@@ -79,8 +79,12 @@ def draw(
     from_engine = (torch.rand(batch, generator=rng) < settings.engine_probability) & material.has_engine[
         indices
     ]
-    begin = _EARLIEST_START + (1.0 - _EARLIEST_START) * torch.rand(batch, generator=rng)
-    start = torch.maximum(timesteps, (begin * (num_timesteps - 1)).long())
+    low, high = settings.engine_strength or (_EARLIEST_START, 1.0)
+    begin = ((low + (high - low) * torch.rand(batch, generator=rng)) * (num_timesteps - 1)).long()
+    if settings.engine_strength is not None:  # only steps that img2img takes at such a strength
+        below = (timesteps * (begin + 1)) // num_timesteps
+        timesteps = torch.where(from_engine, below, timesteps)
+    start = torch.maximum(timesteps, begin)
     if settings.noise_offset > 0:
         noise = [
             each + settings.noise_offset * torch.randn((len(each), 1, 1), generator=rng) for each in noise

@@ -109,6 +109,7 @@ class Concept(StrictModel):
         return ALL_VIEWS if self.kind in ("character", "object") else ()
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
 _IN_PEFT = ("lora", "dora", "pivotal")
 
 
@@ -142,6 +143,8 @@ class TrainSettings(StepSettings):
     """Chance that one control joins one example, drawn for each kind by itself."""
     engine_probability: float = Field(default=0.5, ge=0, le=1)
     """Chance that an example of a concept with `engine` trains the way img2img takes from that render."""
+    engine_strength: tuple[Share, Share] | None = Field(default=None, strict=False)
+    """Least and greatest strength at which that way starts; absent: any from 0.25 on."""
     prior_weight: float = Field(default=0.0, ge=0)
     min_snr_gamma: float = Field(default=5.0, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -164,6 +167,13 @@ class TrainSettings(StepSettings):
             )
         if self.optimizer == "prodigy" and self.kind in ("embedding", "pivotal"):
             raise ValueError(f"prodigy takes one rate for all that learns; kind '{self.kind}' needs adamw")
+        return self
+
+    @model_validator(mode="after")
+    def _strengths_in_order(self) -> TrainSettings:
+        if self.engine_strength is not None and self.engine_strength[0] > self.engine_strength[1]:
+            low, high = self.engine_strength
+            raise ValueError(f"engine_strength = [{low:g}, {high:g}]: expected the least first")
         return self
 
     @model_validator(mode="after")
