@@ -70,6 +70,12 @@ def resolved(path: Path, file: DatasetFile, family: Family) -> DatasetFile:
     given, unused = train.model_fields_set, UNUSED[train.kind]
     for key in sorted(given & unused):
         log.warning("%s:train.%s: not used by kind '%s'", path, key, train.kind)
+    if train.engine_strength is not None and (
+        train.engine_probability == 0.0 or all(concept.engine is None for concept in file.concept)
+    ):
+        log.warning(
+            "%s:train.engine_strength: not used; nothing trains the way from an engine's render", path
+        )
     suits: dict[str, Any] = {
         "lr": family.full_rate if train.kind == "full" else family.lora_rate,
         "alpha": family.alpha_share * train.rank,

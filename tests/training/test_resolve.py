@@ -130,6 +130,19 @@ def test_only_words_start_as_a_text(kind: str, caplog: pytest.LogCaptureFixture)
         assert caplog.messages == [f"d.toml:concept[1].init_text: not used by kind '{kind}'"]
 
 
+@pytest.mark.parametrize(
+    ("engine", "probability", "is_told"), [("renders", 0.5, False), ("renders", 0.0, True), (None, 0.5, True)]
+)
+def test_strengths_that_no_step_uses_are_said(
+    engine: str | None, probability: float, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    concept = CONCEPT.model_copy(update={"engine": engine})
+    file = file_of(engine_strength=[0.4, 0.6], engine_probability=probability)
+    resolved(Path("d.toml"), file.model_copy(update={"concept": (concept,)}), FAMILIES["mini"])
+    told = "d.toml:train.engine_strength: not used; nothing trains the way from an engine's render"
+    assert caplog.messages == ([told] if is_told else [])
+
+
 def test_every_kind_has_a_builder_and_its_keys() -> None:
     assert set(KINDS) == set(UNUSED) == set(get_args(Kind))
     assert all(keys <= set(TrainSettings.model_fields) for keys in UNUSED.values())
